@@ -1,0 +1,131 @@
+// The test service: a small HTTP/1 service for the demo, the tests and the benchmark.
+// Not for use behind anything but this project's proxy; it trusts whoever starts it.
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "tests/support/test_service/connection.h"
+#include "tests/support/test_service/event_loop.h"
+#include "tests/support/test_service/recorder.h"
+
+namespace {
+
+constexpr char kUsage[] =
+    "usage: test_service [--listen ADDRESS:PORT] [--threads N] [--name NAME] [--record FILE]\n"
+    "\n"
+    "A small HTTP/1 service for demos, tests and benchmarks. It prints the address it listens on.\n"
+    "  --listen   an IPv4 address and a port, 0 for any free one (default 127.0.0.1:9898)\n"
+    "  --threads  threads that serve (default 1)\n"
+    "  --name     what /version and /headers call this service (default test-service)\n"
+    "  --record   writes every byte received to FILE (format: recorder.h)\n"
+    "\n"
+    "Paths: /version /healthz /readyz /status/N /delay/S /echo /headers /bytes/N /chunked/S\n"
+    "       /ws/echo   (S in seconds, fractions allowed)\n";
+
+struct Arguments {
+  std::string listen = "127.0.0.1:9898";
+  std::string record;
+  std::string name = "test-service";
+  unsigned threads = 1;
+};
+
+bool to_number(std::string_view text, unsigned limit, unsigned& number) {
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && stop == text.data() + text.size() && number <= limit;
+}
+
+bool parse(int count, char** values, Arguments& arguments) {
+  for (int i = 1; i < count; i += 2) {
+    if (i + 1 == count) return false;
+    const std::string_view flag = values[i];
+    const std::string_view value = values[i + 1];
+    if (flag == "--listen") {
+      arguments.listen = value;
+    } else if (flag == "--record") {
+      arguments.record = value;
+    } else if (flag == "--name") {
+      arguments.name = value;
+    } else if (flag != "--threads" || !to_number(value, 64, arguments.threads) ||
+               arguments.threads == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// The listening socket, or -1.
+int listen_on(const std::string& where) {
+  const std::size_t colon = where.rfind(':');
+  unsigned port = 0;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  if (colon == std::string::npos || !to_number(where.substr(colon + 1), 65535, port) ||
+      ::inet_pton(AF_INET, where.substr(0, colon).c_str(), &address.sin_addr) != 1) {
+    std::fprintf(stderr, "test_service: --listen wants ADDRESS:PORT, not %s\n", where.c_str());
+    return -1;
+  }
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  socklen_t size = sizeof address;
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 4096) != 0 ||
+      ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    std::perror(("test_service: " + where).c_str());
+    ::close(fd);
+    return -1;
+  }
+  std::printf("listening on %s:%u\n", where.substr(0, colon).c_str(), ntohs(address.sin_port));
+  std::fflush(stdout);
+  return fd;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  if (count == 2 && std::string_view(values[1]) == "--help") {
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  Arguments arguments;
+  if (!parse(count, values, arguments)) {
+    std::fputs(kUsage, stderr);
+    return 64;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGTERM, [](int) { ::_exit(0); });
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
+
+  test_service::Recorder recorder;
+  test_service::Settings settings;
+  settings.name = arguments.name;
+  if (!arguments.record.empty()) {
+    if (!recorder.open(arguments.record)) {
+      std::perror(("test_service: " + arguments.record).c_str());
+      return 1;
+    }
+    settings.recorder = &recorder;
+  }
+  const int listener = listen_on(arguments.listen);
+  if (listener < 0) return 1;
+  std::vector<std::jthread> others;
+  for (unsigned i = 1; i < arguments.threads; ++i) {
+    others.emplace_back([&] { test_service::EventLoop(listener, settings).run(); });
+  }
+  test_service::EventLoop(listener, settings).run();
+}
