@@ -1,0 +1,47 @@
+"""How long tests wait for what must happen. Not for sleeping: nothing here waits for time to pass."""
+
+import select
+import time
+
+#: Seconds. Everything waited for has happened long before this on a working build; conftest.py
+#: stretches it for sanitizer builds.
+DEFAULT_SECONDS = 10.0
+_stretch = 1.0
+
+
+def stretch(factor):
+    global _stretch
+    _stretch = factor
+
+
+def seconds(wanted=DEFAULT_SECONDS):
+    return wanted * _stretch
+
+
+class Deadline:
+    """A point in time by which something has to have happened."""
+
+    def __init__(self, wanted=DEFAULT_SECONDS):
+        self._end = time.monotonic() + seconds(wanted)
+
+    def left(self):
+        return max(0.0, self._end - time.monotonic())
+
+    def passed(self):
+        return self.left() == 0.0
+
+
+def poll_until(ask, what, wanted=DEFAULT_SECONDS):
+    """Calls `ask` until it returns something true, and returns that.
+
+    Where there is nothing to wait on (a counter behind HTTP, a file) it asks again every few
+    milliseconds. `what` says in the failure what did not happen; when it is callable, its result.
+    """
+    deadline = Deadline(wanted)
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if deadline.passed():
+            raise AssertionError(f"not within {wanted:g} s: {what() if callable(what) else what}")
+        select.select([], [], [], 0.005)
