@@ -10,12 +10,16 @@ import threading
 from .deadline import Deadline, seconds
 
 
+def shorten(data):
+    return repr(bytes(data[:300])) + (f"... ({len(data)} bytes)" if len(data) > 300 else "")
+
+
 class Closed(AssertionError):
     """The other side closed (or reset) before what was waited for had come."""
 
     def __init__(self, what, received, reset=False):
-        super().__init__(f"{'reset' if reset else 'closed'} while waiting for {what}; got {received!r}")
-        self.received = received
+        super().__init__(f"{'reset' if reset else 'closed'} while waiting for {what}; got {shorten(received)}")
+        self.received = bytes(received)
         self.reset = reset
 
 
@@ -46,8 +50,7 @@ class Wire:
     def __init__(self, connected):
         self.socket = connected
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
-        self.ended = False
+        self.buffer = bytearray()
 
     def __enter__(self):
         return self
@@ -78,27 +81,30 @@ class Wire:
         try:
             data = self.socket.recv(65536)
         except socket.timeout:
-            raise AssertionError(f"timed out waiting for {what}; got {self.buffer!r}") from None
+            raise AssertionError(f"timed out waiting for {what}; got {shorten(self.buffer)}"
+                                 ) from None
         except ConnectionError:
             raise Closed(what, self.buffer, reset=True) from None
         if not data:
-            self.ended = True
             raise Closed(what, self.buffer)
         self.buffer += data
 
+    def _take(self, size):
+        found = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return found
+
     def read_until(self, mark, wanted=10.0):
         deadline = Deadline(wanted)
-        while mark not in self.buffer:
+        while (at := self.buffer.find(mark)) < 0:
             self._fill(repr(mark), deadline)
-        found, _, self.buffer = self.buffer.partition(mark)
-        return found + mark
+        return self._take(at + len(mark))
 
     def read_exactly(self, size, wanted=10.0):
         deadline = Deadline(wanted)
         while len(self.buffer) < size:
             self._fill(f"{size} bytes", deadline)
-        found, self.buffer = self.buffer[:size], self.buffer[size:]
-        return found
+        return self._take(size)
 
     def read_to_end(self, wanted=10.0):
         """All up to the end of the stream. A reset is an error (Closed with reset set)."""
@@ -109,8 +115,7 @@ class Wire:
             except Closed as closed:
                 if closed.reset:
                     raise
-                found, self.buffer = self.buffer, b""
-                return found
+                return self._take(len(self.buffer))
 
     def expect_end(self, wanted=10.0):
         rest = self.read_to_end(wanted)
@@ -158,7 +163,7 @@ class RawClient(Wire):
         try:
             self._read_body(response, head_only, wanted)
         except Closed:
-            response.body, self.buffer = response.body + self.buffer, b""
+            response.body += self._take(len(self.buffer))
         return response
 
     def _read_body(self, response, head_only, wanted):
