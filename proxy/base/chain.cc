@@ -7,7 +7,8 @@
 
 namespace proxy {
 namespace {
-// What a copy asks for when it must start a new chunk: small messages share one, large ones fill it.
+// What a copy asks for when it must start a new chunk: small messages share one, large ones fill
+// it.
 constexpr std::size_t kCopyChunk = 4000;
 constexpr std::size_t kLargestRoom = 16000;
 }  // namespace

@@ -23,6 +23,11 @@ class Chunk {
   std::span<std::byte> room() noexcept { return {bytes() + used_, capacity_ - used_}; }
   std::size_t used() const noexcept { return used_; }
   std::size_t capacity() const noexcept { return capacity_; }
+  // Nothing refers to the bytes any more (one reference, the caller's): start over.
+  void forget_used() noexcept {
+    ASSERT(references_ == 1);
+    used_ = 0;
+  }
   std::byte* bytes() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
   void grow_used(std::size_t n) noexcept {
     ASSERT(n <= capacity_ - used_);

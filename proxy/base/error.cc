@@ -22,16 +22,26 @@ constexpr std::array kRows = {
 #undef HOPLITE_ERROR
 };
 
-const Row& row(Code code) noexcept { return kRows[static_cast<std::size_t>(code)]; }
+const Row& row(Code code) noexcept {
+  return kRows[static_cast<std::size_t>(code)];
+}
 
 }  // namespace
 
 Error make_error(Code code, Side side, std::int32_t detail) noexcept {
   return Error{code, side, row(code).replay, detail};
 }
-unsigned reply_status(Code code) noexcept { return row(code).status; }
-unsigned grpc_status(Code code) noexcept { return row(code).grpc; }
-std::string_view details(Code code) noexcept { return row(code).details; }
-std::string_view text(Code code) noexcept { return row(code).text; }
+unsigned reply_status(Code code) noexcept {
+  return row(code).status;
+}
+unsigned grpc_status(Code code) noexcept {
+  return row(code).grpc;
+}
+std::string_view details(Code code) noexcept {
+  return row(code).details;
+}
+std::string_view text(Code code) noexcept {
+  return row(code).text;
+}
 
 }  // namespace proxy

@@ -16,7 +16,8 @@ class Connection {
   virtual ~Connection() = default;
   // No new streams; closes when the present ones are done (at once when idle).
   virtual void begin_drain() = 0;
-  // Ends every stream with on_reset(why) and closes. on_closed of the owner follows at the turn's end.
+  // Ends every stream with on_reset(why) and closes. on_closed of the owner follows at the turn's
+  // end.
   virtual void abort(Error why) = 0;
   virtual bool idle() const noexcept = 0;
 };

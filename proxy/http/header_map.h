@@ -60,7 +60,7 @@ class HeaderMap {
   void clear() noexcept;
 
   bool empty() const noexcept { return live_ == 0; }
-  std::size_t size() const noexcept { return live_; }  // fields not removed
+  std::size_t size() const noexcept { return live_; }                    // fields not removed
   const std::vector<Field>& fields() const noexcept { return fields_; }  // removed ones included
   std::string_view view(Text text) const noexcept {
     return std::string_view(block_).substr(text.offset, text.length);

@@ -39,7 +39,8 @@ struct RequestHead {
   bool websocket = false;        // `upgrade` is exactly websocket
   Text method_text;
   Text target;     // origin form or "*", never absolute form
-  Text authority;  // from Host, or from an absolute-form target (which agrees with Host); may be empty in 1.0
+  Text authority;  // from Host, or from an absolute-form target (which agrees with Host); may be
+                   // empty in 1.0
   Text upgrade;    // value of Upgrade when Connection names it; empty = an ordinary request
   HeaderMap headers;
 
@@ -53,7 +54,7 @@ struct RequestHead {
 struct ResponseHead {
   std::uint16_t status = 200;
   Version version = Version::http11;
-  BodyLength body;     // `none` for 1xx, 204, 304 and answers to HEAD; see declared_length
+  BodyLength body;  // `none` for 1xx, 204, 304 and answers to HEAD; see declared_length
   // Content-Length of an answer to HEAD or of a 304, which has no body: passed on as it came.
   bool has_declared_length = false;
   std::uint64_t declared_length = 0;

@@ -1,5 +1,6 @@
 // Stream: one request and its response on one connection, with no word about the wire's version.
-// Not an owner of either side: a stream lives in its connection, its user elsewhere, a Link between.
+// Not an owner of either side: a stream lives in its connection, its user elsewhere, a Link
+// between.
 //
 // Rules for both sides (see proxy/README.md):
 //  * calls down (send_*, consume, reset) only record; what follows arrives later as an event;
@@ -33,7 +34,8 @@ class Stream {
   // connection's memory until on_sent says they left: a polite user never has more than the other
   // side's credit outstanding.
   virtual void send_data(Chain body) = 0;
-  // The message is complete. Trailers are sent where the wire can carry them. In a tunnel: half-close.
+  // The message is complete. Trailers are sent where the wire can carry them. In a tunnel:
+  // half-close.
   virtual void send_end(HeaderMap trailers) = 0;
   // Returns credit for bytes that on_data delivered.
   virtual void consume(std::size_t bytes) = 0;
@@ -66,9 +68,9 @@ class RequestUser : public StreamUser {
   // The request's head. `head` may be moved from (= swapped; its old storage is used again).
   virtual void on_head(RequestHead& head) = 0;
   // Instead of on_head, or after it when the body turns out malformed: the request can't be served.
-  // The user answers with one final response (send_head, send_data, send_end) where reply_status(why)
-  // is not 0 and no response head was sent yet, else it calls reset. The codec closes afterwards.
-  // No more on_data or on_end follow.
+  // The user answers with one final response (send_head, send_data, send_end) where
+  // reply_status(why) is not 0 and no response head was sent yet, else it calls reset. The codec
+  // closes afterwards. No more on_data or on_end follow.
   virtual void on_refused(Error why) = 0;
   // Last. The response was sent completely, its last byte handed to the kernel. If the request was
   // not complete by then (`request_complete` false) the codec discards the rest of it or closes.
@@ -81,8 +83,8 @@ class ServerStream : public Stream {
  public:
   // A 1xx head other than 101. Dropped when the client speaks HTTP/1.0.
   virtual void send_informational(ResponseHead& head) = 0;
-  // The final head, exactly once. Status 101 turns the stream into a tunnel. Framing, Connection and
-  // Date (when absent) are made here from head.body and the connection's state.
+  // The final head, exactly once. Status 101 turns the stream into a tunnel. Framing, Connection
+  // and Date (when absent) are made here from head.body and the connection's state.
   virtual void send_head(ResponseHead& head) = 0;
   // Close the connection once this response is complete (HTTP/1) / no effect on HTTP/2.
   virtual void close_after_response() noexcept = 0;
@@ -118,7 +120,8 @@ class RequestHandler {
  public:
   virtual ~RequestHandler() = default;
   // The first byte of a request's head was read. The handler joins a RequestUser to `stream` before
-  // it returns (or calls stream.reset). Exactly one of on_done, on_reset ends it, or the user's reset().
+  // it returns (or calls stream.reset). Exactly one of on_done, on_reset ends it, or the user's
+  // reset().
   virtual void on_request_started(ServerStream& stream) = 0;
 };
 

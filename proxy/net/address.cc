@@ -1,0 +1,72 @@
+// SocketAddress to and from text.
+// Not a resolver.
+#include "proxy/net/address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <array>
+#include <cstring>
+
+namespace proxy::net {
+namespace {
+template <class T>
+T as(const sockaddr_storage& storage) noexcept {
+  T address{};
+  std::memcpy(&address, &storage, sizeof address);
+  return address;
+}
+}  // namespace
+
+Result<SocketAddress> SocketAddress::parse(std::string_view literal, std::uint16_t port) {
+  const std::string text(literal);
+  sockaddr_storage storage{};
+  sockaddr_in v4{};
+  sockaddr_in6 v6{};
+  if (inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    std::memcpy(&storage, &v4, sizeof v4);
+  } else if (inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    std::memcpy(&storage, &v6, sizeof v6);
+  } else {
+    return std::unexpected(make_error(Code::bad_request, Side::local));
+  }
+  return SocketAddress(storage);
+}
+
+socklen_t SocketAddress::length() const noexcept {
+  return is_ipv6() ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+}
+
+bool SocketAddress::is_loopback() const noexcept {
+  if (is_ipv6()) {
+    const auto v6 = as<sockaddr_in6>(storage_);
+    return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) != 0;
+  }
+  return (ntohl(as<sockaddr_in>(storage_).sin_addr.s_addr) >> 24) == 127;
+}
+
+std::uint16_t SocketAddress::port() const noexcept {
+  return ntohs(is_ipv6() ? as<sockaddr_in6>(storage_).sin6_port
+                         : as<sockaddr_in>(storage_).sin_port);
+}
+
+std::string SocketAddress::text() const {
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  if (storage_.ss_family == AF_INET) {
+    const auto v4 = as<sockaddr_in>(storage_);
+    inet_ntop(AF_INET, &v4.sin_addr, host.data(), host.size());
+    return std::string(host.data()) + ":" + std::to_string(port());
+  }
+  if (storage_.ss_family == AF_INET6) {
+    const auto v6 = as<sockaddr_in6>(storage_);
+    inet_ntop(AF_INET6, &v6.sin6_addr, host.data(), host.size());
+    return "[" + std::string(host.data()) + "]:" + std::to_string(port());
+  }
+  return {};
+}
+
+}  // namespace proxy::net

@@ -1,0 +1,69 @@
+// TcpTransport: a Transport over one TCP socket, accepted or connected.
+// Not a policy: timeouts and reuse are its users' business.
+#pragma once
+
+#include <memory>
+
+#include "proxy/net/address.h"
+#include "proxy/net/loop.h"
+#include "proxy/net/transport.h"
+
+struct uv_stream_s;
+struct uv_connect_s;
+struct uv_write_s;
+struct uv_buf_t;
+
+namespace proxy::net {
+
+class TcpTransport final : public Transport, public Reapable, private TurnTask, private Flushable {
+ public:
+  // The next connection waiting on a listening handle; null when accepting failed.
+  static std::unique_ptr<TcpTransport> accept(Loop& loop, uv_stream_s* listening);
+  // Begins to connect; on_open or on_closed(connect_failed) follows. Never null.
+  static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to);
+  ~TcpTransport() override;
+
+  void start(TransportUser& user) override;
+  void set_user(TransportUser& user, Chain unread) override;
+  void write(Chain bytes) override;
+  void shutdown_write() override;
+  void set_reading(bool on) override;
+  void abort_on_close() noexcept override { reset_on_close_ = true; }
+  std::size_t unsent() const noexcept override;
+  const tls::PeerIdentity* peer() const noexcept override { return nullptr; }
+  const tls::HandshakeFacts* handshake() const noexcept override { return nullptr; }
+  tls::Session* session() noexcept override { return nullptr; }
+  std::string local_address() const override;
+  std::string remote_address() const override;
+  Loop& loop() noexcept override { return loop_; }
+
+ private:
+  struct Node;
+  enum class State : std::uint8_t { connecting, open, closed };
+
+  TcpTransport(Loop& loop, Node* node, State state);
+  void run_at_turn_end() override;
+  void flush() override;
+  void write_rest();
+  void update_reading();
+  void fail(Code code, int uv_error);
+  void on_read(std::ptrdiff_t n);
+  void on_written(int status);
+
+  Loop& loop_;
+  Node* node_;  // closed and given up by the destructor, see handle.h
+  TransportUser* user_ = nullptr;
+  Chain out_;
+  Chain unread_;     // for a user that took over in mid-stream
+  Error failure_{};  // told at the turn's end
+  State state_;
+  bool announced_ = false;  // on_open was told
+  bool want_reading_ = true;
+  bool reading_ = false;
+  bool eof_ = false;
+  bool shutdown_wanted_ = false;
+  bool shutdown_sent_ = false;
+  bool reset_on_close_ = false;
+};
+
+}  // namespace proxy::net

@@ -1,0 +1,63 @@
+// Transport: an ordered stream of bytes both ways (plain TCP, or TLS over another transport).
+// Not a protocol: what the bytes mean is the user's business.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "proxy/base/chain.h"
+#include "proxy/base/error.h"
+#include "tls/session.h"
+
+namespace proxy::net {
+
+class Loop;
+
+// Events; each comes in a turn of the loop and never from inside a call on the transport.
+class TransportUser {
+ public:
+  virtual ~TransportUser() = default;
+  // Bytes can flow. `facts` is null on plain transports; valid as long as the transport.
+  virtual void on_open(const tls::HandshakeFacts* facts) = 0;
+  virtual void on_bytes(Chain bytes) = 0;
+  // The peer has ended its half; it may go on reading. No on_bytes follows.
+  virtual void on_eof() = 0;
+  // This many bytes given to write() have left for the kernel.
+  virtual void on_sent(std::size_t bytes) = 0;
+  // Last. The transport is dead; its owner reaps it.
+  virtual void on_closed(Error why) = 0;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;  // closing = destroying; what is unsent is lost
+
+  // Begins: on_open comes in this turn or a later one. Reading is on.
+  virtual void start(TransportUser& user) = 0;
+  // Hands the transport to another user in mid-stream. Bytes the old user took but did not want are
+  // given to the new one first, by on_bytes at the turn's end. on_open is not repeated.
+  virtual void set_user(TransportUser& user, Chain unread) = 0;
+  // Queues bytes; one gathered write goes out at the turn's end.
+  virtual void write(Chain bytes) = 0;
+  // Half-close once all that is queued has been sent.
+  virtual void shutdown_write() = 0;
+  // While off, the kernel (and so the peer) is made to wait. On by default.
+  virtual void set_reading(bool on) = 0;
+  // Makes the close that follows a reset (RST) where the wire can do that, so that the peer cannot
+  // take a cut stream for a complete one.
+  virtual void abort_on_close() noexcept = 0;
+  // Bytes given to write() that have not left yet.
+  virtual std::size_t unsent() const noexcept = 0;
+  // The verified peer; null when plain.
+  virtual const tls::PeerIdentity* peer() const noexcept = 0;
+  virtual const tls::HandshakeFacts* handshake() const noexcept = 0;
+  // The session itself, for judging it anew after a reload; null when plain.
+  virtual tls::Session* session() noexcept = 0;
+  // "127.0.0.1:8080" / "[::1]:8080"; empty when unknown. Asks the kernel: not for every request.
+  virtual std::string local_address() const = 0;
+  virtual std::string remote_address() const = 0;
+  virtual Loop& loop() noexcept = 0;
+};
+
+}  // namespace proxy::net
