@@ -56,7 +56,9 @@ elif [ -n "$install" ]; then
 fi
 hoplite=$build/hoplite
 service=$build/tests/support/test_service
-[ -x "$hoplite" ] && [ -x "$service" ] || die "hoplite and test_service are not in $build"
+if [ ! -x "$hoplite" ] || [ ! -x "$service" ]; then
+  die "hoplite and test_service are not in $build"
+fi
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/hoplite-demo.XXXXXX")
 pids=()

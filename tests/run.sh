@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Builds and runs all tests: in the release build, then under ASan+UBSan, then under TSan.
+# Not the place of any test: units and conformance are in ctest, real processes in tests/e2e.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+usage() {
+  cat <<'USAGE'
+usage: tests/run.sh [--long] [--preset PRESET]... [--no-install] [-k EXPRESSION]
+
+Installs what is missing (Debian), then builds and tests the presets release, asan and tsan.
+The last line is "N passed, N failed", with ", N skipped" when some were.
+
+  --preset PRESET  only this one (may be repeated): release, asan, tsan, dev
+  --long           also the tests that take minutes
+  --no-install     install no packages
+  -k EXPRESSION    only the end-to-end tests that match, as pytest's -k; no ctest
+  --help           this text
+
+example:
+  tests/run.sh --preset asan -k websocket
+USAGE
+}
+
+presets=()
+install=1
+expression=
+markers="not long"
+labels=(-LE long)
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --preset) presets+=("${2:?"--preset wants a name"}"); shift ;;
+    --long) markers=''; labels=() ;;
+    --no-install) install= ;;
+    -k) expression=${2:?"-k wants an expression"}; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 64 ;;
+  esac
+  shift
+done
+[ ${#presets[@]} -gt 0 ] || presets=(release asan tsan)
+
+export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1
+export CTEST_PARALLEL_LEVEL=2
+
+# gcc 12's sanitizers do not know the address-space layout of newer kernels at full randomisation.
+fixed=()
+if setarch -R true 2>/dev/null; then fixed=(setarch -R); fi
+
+# Debian's own, for which python3-pytest is installed, before any other in PATH.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+
+results=()  # files that tests/summary.py adds up
+
+# stage NAME COMMAND...: runs it and prints how long it took
+stage() {
+  local name=$1 began=$SECONDS status=0
+  shift
+  printf '\n==> %s\n' "$name"
+  "$@" || status=$?
+  printf '==> %s%s: %d s\n' "$name" "$([ $status = 0 ] || echo ' FAILED')" $((SECONDS - began))
+  return $status
+}
+
+# shellcheck disable=SC2317  # this and the next two are called through stage
+build() {
+  local log=build/$1/build.log
+  mkdir -p "build/$1"
+  if ! { cmake --preset "$1" && cmake --build --preset "$1"; } >"$log" 2>&1; then
+    tail -n 60 "$log"
+    return 1
+  fi
+  grep -c 'Building C' "$log" | sed 's/$/ files compiled/'
+}
+
+# shellcheck disable=SC2317
+units() {
+  "${fixed[@]}" ctest --preset "$1" "${labels[@]}" --output-junit "$PWD/build/$1/ctest.xml" \
+    --test-output-size-passed 1000000 --test-output-size-failed 1000000
+}
+
+# shellcheck disable=SC2317
+end_to_end() {
+  "${fixed[@]}" "$python" -B -m pytest tests/e2e --build-dir "build/$1" -q -m "$markers" \
+    -k "$expression" --basetemp "build/$1/e2e" --junitxml "build/$1/e2e.xml" --durations 5
+}
+
+failed=0
+if [ -n "$install" ]; then
+  stage "packages" docker/install-deps.sh build test || exit 1
+fi
+for preset in "${presets[@]}"; do
+  rm -f "build/$preset/ctest.xml" "build/$preset/e2e.xml"
+  if ! stage "build $preset" build "$preset"; then
+    failed=1
+    results+=("build/$preset/build-that-failed")
+    continue
+  fi
+  if [ -z "$expression" ]; then
+    stage "units and conformance, $preset" units "$preset" || failed=1
+    results+=("build/$preset/ctest.xml")
+  fi
+  stage "end to end, $preset" end_to_end "$preset" || failed=1
+  results+=("build/$preset/e2e.xml")
+done
+printf '\n%d s in all\n' "$SECONDS"
+"$python" -B tests/summary.py "${results[@]}" || failed=1
+exit $failed
