@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,18 @@ constexpr bool is_mesh(std::string_view protocol) noexcept {
 template <std::size_t N>
 std::vector<std::string> list(const std::array<std::string_view, N>& protocols) {
   return {protocols.begin(), protocols.end()};
+}
+
+/// As RFC 7301 3.1 writes a list: each name after its length. Names that are empty or longer than
+/// 255 bytes cannot be written and are left out.
+inline std::string encode(const std::vector<std::string>& protocols) {
+  std::string wire;
+  for (const std::string& protocol : protocols) {
+    if (protocol.empty() || protocol.size() > 255) continue;
+    wire.push_back(static_cast<char>(static_cast<unsigned char>(protocol.size())));
+    wire += protocol;
+  }
+  return wire;
 }
 
 }  // namespace tls::alpn

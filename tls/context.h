@@ -71,7 +71,8 @@ class Context {
   X509_STORE* anchors() const noexcept { return SSL_CTX_get_cert_store(ctx_.get()); }
   /// 32 raw bytes that change when CA, certificate, trust domain or requirement change.
   const std::string& fingerprint() const noexcept { return fingerprint_; }
-  const std::vector<std::string>& alpn() const noexcept { return alpn_; }
+  /// The server's list as RFC 7301 writes it; empty for a client.
+  const std::string& alpn_wire() const noexcept { return alpn_wire_; }
 
  private:
   Context(Role role, std::string trust_domain, bool require_peer, Clock clock);
@@ -86,7 +87,7 @@ class Context {
   std::string spiffe_uri_;
   std::string fingerprint_;
   std::chrono::sys_seconds not_after_{};
-  std::vector<std::string> alpn_;
+  std::string alpn_wire_;
   SslCtxPtr ctx_;
 };
 

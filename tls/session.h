@@ -16,6 +16,7 @@
 #include "tls/context.h"
 #include "tls/facts.h"
 #include "tls/identity.h"
+#include "tls/verify.h"
 
 namespace tls {
 
@@ -107,15 +108,21 @@ class Session {
  private:
   friend struct SessionCallbacks;
 
-  void init(Role role);
+  void init(Role wanted);
   void offer_session();
-  bool advance_handshake();  // false: no further for now (failed_ says whether for good)
+  bool advance_handshake();  // true when it is done
+  ReadResult read_fed(std::span<std::byte> plain);
   bool finish_handshake();
-  bool accept_peer(X509* leaf, STACK_OF(X509) * untrusted);
-  void fail(int ssl_result);
-  void refuse(Failure failure, std::string detail);
-  Status after_read_error(int ssl_result);
-  bool write_some(const std::byte* bytes, std::size_t n);
+  bool confirm_peer();
+  void learn_facts();
+  PeerRules rules(const Context& by) const;
+  Verdict adopt_peer(X509* leaf, STACK_OF(X509) * untrusted);
+  void fail_from_queue();
+  void learn_sni();
+  void refuse(Failure failure, std::string detail, bool told_by_peer = false);
+  bool write_record(std::span<const std::byte> bytes);
+  bool write_slices(std::span<const std::span<const std::byte>> plain);
+  void store_session(SSL_SESSION* session);
 
   std::shared_ptr<const Context> context_;
   ClientTarget target_;
