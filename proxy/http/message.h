@@ -27,6 +27,12 @@ struct BodyLength {
 // Retry safety and framing need no more of the method than this; its text passes through.
 enum class Method : std::uint8_t { get, head, post, put, del, options, trace, patch, other };
 bool is_idempotent(Method method) noexcept;  // RFC 9110 9.2.2
+// `other` for a method of no importance here, known or not. Methods are case-sensitive.
+Method find_method(std::string_view text) noexcept;
+// Is it a method that IANA registers (but CONNECT and PRI) or that HTTP caches made common (PURGE)?
+bool is_known_method(std::string_view text) noexcept;
+// The registered reason phrase of a status; empty when there is none.
+std::string_view reason_phrase(unsigned status) noexcept;
 
 // Fields are in the order and case they came in; Host, framing and hop-by-hop fields are NOT among
 // them: the codec takes those out and makes them anew (authority, body, upgrade carry the meaning).

@@ -1,0 +1,29 @@
+// Local replies from errors.def.
+// Not the place that decides which error it is.
+#include "proxy/http/reply.h"
+
+#include "proxy/base/assert.h"
+
+namespace proxy::http {
+
+Reply make_reply(std::uint16_t status, std::string_view body) {
+  Reply reply;
+  reply.head.status = status;
+  reply.head.reason = reply.head.headers.put(reason_phrase(status));
+  reply.head.headers.add(NameId::content_type, "text/plain");
+  if (!body.empty()) reply.head.body = {BodyLength::Kind::known, body.size()};
+  reply.body = body;
+  return reply;
+}
+
+Reply make_reply(Error why) {
+  const unsigned status = reply_status(why.code);
+  ASSERT(status != 0);
+  Reply reply = make_reply(static_cast<std::uint16_t>(status), text(why.code));
+  if (status == 405) {
+    reply.head.headers.add("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+  }
+  return reply;
+}
+
+}  // namespace proxy::http
