@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds what the benchmark needs and runs it; the measuring is in main.py.
+# Not a pass or a fail: it prints a table and keeps the numbers in build/bench/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+install=1
+build=build/release
+arguments=()
+usage() {
+  cat <<'USAGE'
+usage: bench/run.sh [--no-install] [--build-dir DIR] [--rounds N] [--seconds N] [--only A,B,...]
+
+Measures no proxy, a bare TCP relay (the floor), nginx, haproxy and hoplite, and pairs of each with
+mutual TLS between them, all in turn and several times over.
+
+  --rounds N       how often everything is measured (default 5)
+  --seconds N      how long each time (default 4)
+  --only A,B,...   only these: direct, relay, nginx, haproxy, hoplite, relay-pair, nginx-pair,
+                   haproxy-pair, hoplite-pair
+  --build-dir DIR  use the programs built in DIR and build nothing
+  --no-install     install no packages
+  --help           this text
+USAGE
+}
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --no-install) install= ;;
+    --build-dir) build=${2:?"--build-dir wants a folder"}; shift ;;
+    --rounds | --seconds | --only) arguments+=("$1" "${2:?"$1 wants a value"}"); shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 64 ;;
+  esac
+  shift
+done
+
+if [ -n "$install" ]; then
+  docker/install-deps.sh bench
+fi
+if [ "$build" = build/release ]; then
+  [ -z "$install" ] || docker/install-deps.sh build
+  cmake --preset release >/dev/null
+  cmake --build --preset release --target hoplite relay test_service
+fi
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+exec "$python" -B bench/main.py --build-dir "$build" "${arguments[@]}"
