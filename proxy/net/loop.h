@@ -2,6 +2,7 @@
 // Not a thread: whoever calls run() is. Nothing here but post() may be called from another thread.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -46,6 +47,16 @@ class Reapable : public ListHook<Reapable> {
   virtual void dispose() noexcept { delete this; }
 };
 
+// Lets the reaper take what is not Reapable itself (interfaces of lower modules).
+template <class T>
+class Coffin final : public Reapable {
+ public:
+  explicit Coffin(std::unique_ptr<T> dead) noexcept : dead_(std::move(dead)) {}
+
+ private:
+  std::unique_ptr<T> dead_;
+};
+
 class Loop {
  public:
   Loop();
@@ -71,8 +82,13 @@ class Loop {
   }
   // Disposes of `dead` when the turn ends and nothing of ours is on the stack any more.
   template <class T>
-  void reap(std::unique_ptr<T> dead) noexcept {
-    if (dead != nullptr) reap_pooled(*dead.release());
+  void reap(std::unique_ptr<T> dead) {
+    if (dead == nullptr) return;
+    if constexpr (std::derived_from<T, Reapable>) {
+      reap_pooled(*dead.release());
+    } else {
+      reap_pooled(*new Coffin<T>(std::move(dead)));
+    }
   }
   // For objects whose dispose() gives them back to a pool.
   void reap_pooled(Reapable& dead) noexcept { dead_.push_back(dead); }

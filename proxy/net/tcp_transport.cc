@@ -95,13 +95,14 @@ std::unique_ptr<TcpTransport> TcpTransport::connect(Loop& loop, const SocketAddr
 
 void TcpTransport::start(TransportUser& user) {
   user_ = &user;
+  announced_ = false;
+  eof_told_ = false;
   loop_.at_turn_end(*this);
 }
 
-void TcpTransport::set_user(TransportUser& user, Chain unread) {
-  user_ = &user;
-  unread_ = std::move(unread);
-  loop_.at_turn_end(*this);
+void TcpTransport::put_back(Chain bytes) {
+  bytes.append(std::move(unread_));
+  unread_ = std::move(bytes);
 }
 
 // One event a call, then in the queue again while more is owed: each event may change what is.
@@ -111,13 +112,19 @@ void TcpTransport::run_at_turn_end() {
     announced_ = true;
     update_reading();
     if (!out_.empty() || shutdown_wanted_) loop_.mark_dirty(*this);
-    if (!unread_.empty()) loop_.at_turn_end(*this);
+    if (!unread_.empty() || eof_) loop_.at_turn_end(*this);
     user_->on_open(nullptr);
     return;
   }
-  if (!unread_.empty() && want_reading_) {
-    if (failure_.code != Code::none) loop_.at_turn_end(*this);
+  if (want_reading_ && !unread_.empty()) {
+    if (eof_ || failure_.code != Code::none) loop_.at_turn_end(*this);
     user_->on_bytes(std::move(unread_));
+    return;
+  }
+  if (want_reading_ && eof_ && !eof_told_) {
+    eof_told_ = true;
+    if (failure_.code != Code::none) loop_.at_turn_end(*this);
+    user_->on_eof();
     return;
   }
   if (failure_.code != Code::none) user_->on_closed(std::exchange(failure_, Error{}));
@@ -198,7 +205,7 @@ void TcpTransport::set_reading(bool on) {
   if (want_reading_ == on) return;
   want_reading_ = on;
   update_reading();
-  if (on && !unread_.empty()) loop_.at_turn_end(*this);
+  if (on && (!unread_.empty() || (eof_ && !eof_told_))) loop_.at_turn_end(*this);
 }
 
 void TcpTransport::update_reading() {
@@ -228,7 +235,7 @@ void TcpTransport::update_reading() {
 
 void TcpTransport::on_read(std::ptrdiff_t n) {
   if (n == UV_EOF) {
-    eof_ = true;
+    eof_ = eof_told_ = true;
     reading_ = false;
     user_->on_eof();
     return;

@@ -24,7 +24,7 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   ~TcpTransport() override;
 
   void start(TransportUser& user) override;
-  void set_user(TransportUser& user, Chain unread) override;
+  void put_back(Chain bytes) override;
   void write(Chain bytes) override;
   void shutdown_write() override;
   void set_reading(bool on) override;
@@ -54,13 +54,14 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   Node* node_;  // closed and given up by the destructor, see handle.h
   TransportUser* user_ = nullptr;
   Chain out_;
-  Chain unread_;     // for a user that took over in mid-stream
+  Chain unread_;     // put back, for the next user
   Error failure_{};  // told at the turn's end
   State state_;
-  bool announced_ = false;  // on_open was told
+  bool announced_ = false;  // on_open was told to the present user
   bool want_reading_ = true;
   bool reading_ = false;
   bool eof_ = false;
+  bool eof_told_ = false;  // to the present user
   bool shutdown_wanted_ = false;
   bool shutdown_sent_ = false;
   bool reset_on_close_ = false;

@@ -44,22 +44,20 @@ TlsTransport::TlsTransport(std::unique_ptr<Transport> lower, std::unique_ptr<tls
 TlsTransport::~TlsTransport() = default;
 
 void TlsTransport::start(TransportUser& user) {
+  const bool taking_over = user_ != nullptr;
   user_ = &user;
-  lower_->start(*this);
-}
-
-void TlsTransport::start_taken_over(TransportUser& user, Chain unread) {
-  user_ = &user;
-  Sink sink(*this);
-  session_->start(sink);
-  after_session_call();
-  lower_->set_user(*this, std::move(unread));
-}
-
-void TlsTransport::set_user(TransportUser& user, Chain unread) {
-  user_ = &user;
-  unread_ = std::move(unread);
+  if (!taking_over) {
+    lower_->start(*this);
+    return;
+  }
+  announced_ = false;
+  eof_told_ = false;
   loop_.at_turn_end(*this);
+}
+
+void TlsTransport::put_back(Chain bytes) {
+  bytes.append(std::move(unread_));
+  unread_ = std::move(bytes);
 }
 
 void TlsTransport::on_open(const tls::HandshakeFacts*) {
@@ -99,7 +97,8 @@ void TlsTransport::pump() {
     after_session_call();
     deliver(std::move(plain));
     if (status == tls::Session::Status::failed) {
-      fail(make_error(announced_ ? Code::connection_lost : Code::tls_handshake, Side::local));
+      fail(make_error(session_->handshake_done() ? Code::connection_lost : Code::tls_handshake,
+                      Side::local));
       return;
     }
     if (status == tls::Session::Status::closed) {
@@ -141,9 +140,10 @@ void TlsTransport::on_eof() {
   }
   if (eof_) return;
   // An end without close_notify: the stream may have been cut (RFC 8446 6.1), so not a clean end.
-  if (!announced_) session_->note_failure(tls::Failure::closed);
+  const bool done = session_->handshake_done();
+  if (!done) session_->note_failure(tls::Failure::closed);
   failed_ = true;
-  failure_ = make_error(announced_ ? Code::connection_lost : Code::tls_handshake, Side::local);
+  failure_ = make_error(done ? Code::connection_lost : Code::tls_handshake, Side::local);
   loop_.at_turn_end(*this);
 }
 
@@ -161,7 +161,7 @@ void TlsTransport::on_sent(std::size_t bytes) {
 }
 
 void TlsTransport::on_closed(Error why) {
-  if (!announced_ && why.code != Code::connect_failed) {
+  if (!session_->handshake_done() && why.code != Code::connect_failed) {
     session_->note_failure(tls::Failure::closed);
     if (!failed_) why = make_error(Code::tls_handshake, Side::local, why.detail);
   }
@@ -191,6 +191,11 @@ void TlsTransport::run_at_turn_end() {
     if (closed_told_) return;
     closed_told_ = true;
     user_->on_closed(failure_);
+    return;
+  }
+  if (!announced_ && session_->handshake_done()) {
+    loop_.at_turn_end(*this);
+    deliver({});
     return;
   }
   if (!want_reading_) return;
@@ -252,7 +257,7 @@ void TlsTransport::set_reading(bool on) {
 }
 
 void TlsTransport::update_lower_reading() {
-  if (!failed_) lower_->set_reading(want_reading_ || !announced_);
+  if (!failed_) lower_->set_reading(want_reading_ || !session_->handshake_done());
 }
 
 std::size_t TlsTransport::unsent() const noexcept {

@@ -18,14 +18,12 @@ class TlsTransport final : public Transport,
                            private TurnTask,
                            private Flushable {
  public:
-  // `lower` was not started yet, or (with `taken_over`) is open and `unread` holds what was read
-  // from it so far.
+  // `lower` may have been open before, with bytes put back to it.
   TlsTransport(std::unique_ptr<Transport> lower, std::unique_ptr<tls::Session> session);
   ~TlsTransport() override;
-  void start_taken_over(TransportUser& user, Chain unread);
 
   void start(TransportUser& user) override;
-  void set_user(TransportUser& user, Chain unread) override;
+  void put_back(Chain bytes) override;
   void write(Chain bytes) override;
   void shutdown_write() override;
   void set_reading(bool on) override;
@@ -64,7 +62,7 @@ class TlsTransport final : public Transport,
   std::unique_ptr<tls::Session> session_;
   TransportUser* user_ = nullptr;
   Chain cipher_in_;   // read, not yet taken by the session
-  Chain unread_;      // plaintext for a user that took over
+  Chain unread_;      // plaintext put back, for the next user
   Chain plain_out_;   // given to write(), not yet encrypted
   Chain cipher_out_;  // encrypted, on its way to lower_ in this turn
   std::vector<Batch> batches_;

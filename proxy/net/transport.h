@@ -33,11 +33,13 @@ class Transport {
  public:
   virtual ~Transport() = default;  // closing = destroying; what is unsent is lost
 
-  // Begins: on_open comes in this turn or a later one. Reading is on.
+  // Begins, or hands over to another user in mid-stream: in both cases `user` is told on_open
+  // first, in this turn or a later one, then on_bytes with what was put back. Reading is as it was;
+  // on at first.
   virtual void start(TransportUser& user) = 0;
-  // Hands the transport to another user in mid-stream. Bytes the old user took but did not want are
-  // given to the new one first, by on_bytes at the turn's end. on_open is not repeated.
-  virtual void set_user(TransportUser& user, Chain unread) = 0;
+  // Bytes the present user took and does not want: they are delivered again, before all others,
+  // to the user that start() names next. For detection.
+  virtual void put_back(Chain bytes) = 0;
   // Queues bytes; one gathered write goes out at the turn's end.
   virtual void write(Chain bytes) = 0;
   // Half-close once all that is queued has been sent.
