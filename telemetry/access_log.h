@@ -32,8 +32,10 @@ class AccessRing {
 
   // Producer. False: no room, nothing was stored.
   bool push(const RequestFacts& facts) noexcept;
-  // Consumer. False: empty. Views in `facts` point into `storage`, valid until its next use.
-  bool pop(RequestFacts& facts, std::string& storage);
+  // Consumer. Takes the next record before position `end`, which pushed() gave; false: there is
+  // none. Views in `facts` point into `storage`, valid until its next use.
+  bool pop(std::uint64_t end, RequestFacts& facts, std::string& storage);
+  std::uint64_t pushed() const noexcept { return written_.load(std::memory_order_acquire); }
   // Either: whether at least half of the bytes are in use.
   bool half_full() const noexcept;
 
@@ -90,7 +92,7 @@ class AccessLog {
  private:
   void run();
   bool drain(std::string& text, std::string& storage);
-  void write_out(std::string_view text);
+  void write_out(std::string& lines);
 
   std::atomic<AccessMode> mode_;
   std::atomic<LineFormat> format_;

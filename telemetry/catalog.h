@@ -166,6 +166,9 @@ const Metric& metric(Counter id) noexcept;
 const Metric& metric(Gauge id) noexcept;
 const Metric& metric(Histogram id) noexcept;
 const Metric& metric(ProcessMetric id) noexcept;
+// Istio's families: the counter of requests, then the three histograms.
+inline constexpr std::size_t kIstioFamilies = 4;
+const Metric& istio_metric(std::size_t family) noexcept;
 
 // Every metric name, in the order of metrics.def.
 std::span<const std::string_view> metric_names() noexcept;

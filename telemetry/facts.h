@@ -13,11 +13,11 @@ namespace telemetry {
 // Interned labels: valid in every shard of the collector that made them. A reference whose labels
 // were dropped meanwhile (registry.h says when) counts as overflow; Shard::alive() tells.
 struct PartyRef {
-  std::uint32_t id = 0;  // index in the low half, generation in the high half; 0 = overflow
+  std::uint64_t id = 0;  // index in the low 24 bits, a generation above; 0 = overflow
   constexpr bool operator==(const PartyRef&) const noexcept = default;
 };
 struct DestinationRef {
-  std::uint32_t id = 0;
+  std::uint64_t id = 0;
   constexpr bool operator==(const DestinationRef&) const noexcept = default;
 };
 struct RuleRef {

@@ -26,8 +26,7 @@ struct OwnMetadata {
   WorkloadLabels workload;
   std::string pod_name;  // NAME
   std::string ip;
-  std::string service_account;
-  std::string trust_domain;
+  std::string identity;    // spiffe://..., when known
   std::string owner_kind;  // "deployment", "pod", "job", "cronjob"; empty: no OWNER
   std::string region;
   std::string zone;
@@ -75,7 +74,7 @@ class PeerMetadataCache {
   struct Found {
     const PeerMetadata* metadata;  // null: the value is invalid; valid until the next call
     bool cached;
-    std::uint32_t* user_word;  // the caller's to keep an interned reference; 0 when new
+    std::uint64_t* user_word;  // the caller's to keep an interned reference; 0 when new
   };
   // `identity`: the verified principal, empty for a peer without one.
   Found find(std::string_view identity, std::string_view id, std::string_view value);
@@ -88,7 +87,7 @@ class PeerMetadataCache {
     std::string value;
     std::optional<PeerMetadata> metadata;
     std::uint64_t used = 0;
-    std::uint32_t user_word = 0;
+    std::uint64_t user_word = 0;
   };
   void drop_oldest();
 

@@ -19,8 +19,8 @@ namespace telemetry {
 
 // What distinguishes one label set from another: small integers only.
 struct SeriesKey {
-  std::uint32_t peer = 0;
-  std::uint32_t destination = 0;
+  std::uint64_t peer = 0;
+  std::uint64_t destination = 0;
   std::uint32_t flags = 0;
   std::uint16_t response_code = 0;
   std::int16_t grpc_status = kNoGrpc;
@@ -74,7 +74,9 @@ class HostBudget {
 // so that nobody can push an honest peer out by inventing names.
 class Registry {
  public:
-  explicit Registry(std::size_t limit);
+  static constexpr std::size_t kMaxOwns = 255;
+
+  explicit Registry(std::size_t limit, const WorkloadLabels& own = {});  // own: OwnRef{0}
 
   std::size_t limit() const noexcept { return limit_; }
   std::size_t slots() const noexcept { return limit_ + kOverflowSets + kLastResortSets; }
@@ -86,15 +88,24 @@ class Registry {
   bool alive(PartyRef ref) const noexcept { return parties_.alive(ref.id); }
   bool alive(DestinationRef ref) const noexcept { return destinations_.alive(ref.id); }
 
-  // Own labels: at most 255 different ones in the life of a process; then the last one stays.
+  // Own labels: at most kMaxOwns different ones in the life of a process; then the last one stays.
   OwnRef intern_own(const WorkloadLabels& labels);
   // Names of authorization rules; after kMaxRules - 1 of them all others are "_other".
   RuleRef intern_rule(std::string_view name);
   HostBudget& hosts() noexcept { return hosts_; }
 
   // The slot where requests of this key are summed. Takes a slot if the key has none; when the
-  // cap is reached, `key` becomes its overflow key. Always succeeds.
-  std::uint32_t acquire(SeriesKey& key);
+  // cap is reached or a reference is dead, `key` becomes its overflow key. Always succeeds.
+  // `use(key, slot)` runs before anybody can release the slot.
+  template <class Function>
+  std::uint32_t acquire(SeriesKey& key, Function use) {
+    const std::scoped_lock lock(mutex_);
+    const std::uint32_t slot = acquire_locked(key);
+    use(key, slot);
+    return slot;
+  }
+  // Changes whenever a slot becomes free: a key that overflowed may ask again then.
+  std::uint64_t releases() const noexcept { return releases_.load(std::memory_order_acquire); }
 
   // --- for the collector ---------------------------------------------------------------------
   struct Names {
@@ -105,9 +116,14 @@ class Registry {
   };
   Names names(std::uint32_t slot) const;
   std::vector<std::string> rule_names() const;
-  // Two-step removal: what is acquired between the steps is not released.
-  void begin_release(std::uint32_t slot);
-  // True: the slot is free again and `before_unlock` ran while nobody could take it.
+  // Two-step removal: a slot acquired between the steps is not released. The functions run while
+  // nobody can acquire anything.
+  template <class Function>
+  void begin_release(std::uint32_t slot, Function before_unlock) {
+    const std::scoped_lock lock(mutex_);
+    slots_[slot].releasing = true;
+    before_unlock();
+  }
   template <class Function>
   bool finish_release(std::uint32_t slot, Function before_unlock) {
     const std::scoped_lock lock(mutex_);
@@ -115,17 +131,17 @@ class Registry {
     before_unlock();
     return true;
   }
-  void keep(std::uint32_t slot);  // takes begin_release back
 
  private:
   template <class Labels>
   class Table {
    public:
     explicit Table(std::size_t limit);
-    std::uint32_t intern(std::string joined, const Labels& labels);
-    bool alive(std::uint32_t id) const noexcept;
-    void use(std::uint32_t id, int change) noexcept;
-    std::shared_ptr<const Labels> labels(std::uint32_t id) const;
+    std::uint64_t intern(std::string joined, const Labels& labels);
+    bool alive(std::uint64_t id) const noexcept;
+    void add_use(std::uint64_t id) noexcept;
+    void drop_use(std::uint64_t id) noexcept;
+    std::shared_ptr<const Labels> labels(std::uint64_t id) const;
 
    private:
     struct Entry {
@@ -134,11 +150,13 @@ class Registry {
       std::uint32_t uses = 0;  // label sets that name it
     };
     std::size_t place();
-    std::size_t limit_;
-    std::size_t hand_ = 1;  // where the search for an unused entry goes on: oldest first
-    std::vector<Entry> entries_;
-    std::unique_ptr<std::atomic<std::uint16_t>[]> generations_;
-    std::unordered_map<std::string, std::uint32_t> ids_;
+
+    const std::size_t limit_;
+    std::size_t hand_ = 0;        // where the search for an unused entry goes on: oldest first
+    std::size_t unused_ = 0;      // entries that no label set names
+    std::vector<Entry> entries_;  // entry 0 stands for overflow
+    std::unique_ptr<std::atomic<std::uint64_t>[]> current_;  // the id that each entry has now
+    std::unordered_map<std::string, std::uint64_t> ids_;
   };
 
   struct KeyHash {
@@ -146,9 +164,9 @@ class Registry {
   };
   struct Slot {
     SeriesKey key;
-    bool taken = false;
     bool releasing = false;
   };
+  std::uint32_t acquire_locked(SeriesKey& key);
   std::uint32_t take_slot(const SeriesKey& key);
   bool release_locked(std::uint32_t slot);
 
@@ -163,6 +181,7 @@ class Registry {
   std::unordered_map<SeriesKey, std::uint32_t, KeyHash> ids_;
   std::size_t normal_sets_ = 0;
   std::size_t overflow_sets_ = 0;
+  std::atomic<std::uint64_t> releases_ = 0;
   HostBudget hosts_;
 };
 

@@ -94,14 +94,23 @@ class Shard {
 
  private:
   static constexpr std::size_t kBlock = 32;
+  static constexpr std::size_t kMaxUnmatched = 512;
+
+  // A key that got an overflow key when `releases` slots had been released.
+  struct Overflowed {
+    SeriesKey asked;
+    SeriesKey got;
+    std::uint64_t releases = ~std::uint64_t{0};
+  };
 
   std::size_t enter() noexcept;
   void leave() noexcept;
-  Series& find(SeriesKey key, SeriesCache& cache);
-  Series& make(const SeriesKey& key);
-  void rebuild_table();
-  void insert(std::uint32_t index);
-  void count_replaced(std::uint64_t replaced) noexcept;
+  Series& find(const SeriesKey& key, SeriesCache& cache);
+  Series* lookup(const SeriesKey& key) noexcept;
+  Series* live(const SeriesKey& key) noexcept;
+  Series& place(const SeriesKey& key);
+  void rebuild_table() noexcept;
+  void insert(std::size_t index) noexcept;
 
   Registry& registry_;
   std::uint8_t own_ = 0;
@@ -116,8 +125,9 @@ class Shard {
   std::vector<std::unique_ptr<Series[]>> blocks_;  // full length from the start
   std::atomic<std::size_t> count_ = 0;
   std::vector<std::uint32_t> table_;  // open addressing; index + 1, 0 = empty
-  // References this worker asked for; a bounded copy of the registry's tables.
-  std::unordered_map<std::string, DestinationRef> unmatched_;
+  std::array<Overflowed, 64> overflowed_;
+  std::unordered_map<std::string, DestinationRef> unmatched_;  // at most kMaxUnmatched
+  std::string scratch_;
 };
 
 }  // namespace telemetry

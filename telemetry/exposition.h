@@ -1,0 +1,43 @@
+// The numbers of one moment, and the prometheus families and text they make. Not the counting.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <prometheus/metric_family.h>
+
+#include "telemetry/registry.h"
+#include "telemetry/series.h"
+
+namespace telemetry {
+
+using SeriesNumbers = std::array<std::uint64_t, kSeriesCells>;
+
+struct Snapshot {
+  struct Row {
+    Registry::Names names;
+    SeriesNumbers numbers{};
+  };
+  std::vector<Row> rows;                      // Istio's families have one metric each of a row
+  std::vector<prometheus::MetricFamily> own;  // all other families, complete
+};
+
+// The 25 labels of Istio's HTTP families in Istio's order.
+std::vector<prometheus::ClientMetric::Label> istio_labels(const Registry::Names& names);
+
+// An Istio family (0 .. kIstioFamilies - 1) without metrics, and the metric of one row.
+prometheus::MetricFamily istio_family(std::size_t family);
+prometheus::ClientMetric istio_value(std::size_t family, const Snapshot::Row& row);
+
+// Number of sample lines that the text of a family has.
+std::size_t sample_lines(const prometheus::MetricFamily& family);
+inline constexpr std::size_t kSamplesPerRow = 1 + 3 * (kBuckets + 2);
+
+// Appends the text of one family; with `headings` off, its samples only.
+void append_text(const prometheus::MetricFamily& family, bool headings, std::string& out);
+
+}  // namespace telemetry
