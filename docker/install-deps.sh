@@ -67,7 +67,7 @@ for arg in "$@"; do
        groups="$groups $arg" ;;
   esac
 done
-[ -n "$groups" ] || groups=build
+[ -n "$groups" ] || groups=" build"
 wanted=
 for group in $groups; do
   for package in $(packages_of "$group"); do
@@ -98,7 +98,8 @@ if [ "$(id -u)" = 0 ]; then
 elif command -v sudo >/dev/null; then
   as_root=sudo
 else
-  die "packages are missing, and this is neither root nor is there sudo. As root: apt-get install$missing"
+  die "this is neither root nor is there sudo; run as root: $0$groups
+missing:$missing"
 fi
 
 # In a container that starts nothing anyway this changes nothing; on a host it keeps the daemons of
