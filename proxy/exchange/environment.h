@@ -1,0 +1,50 @@
+// What exchanges share: the worker's services, and the rules of one direction.
+// Not configuration parsing and not connections; server/ fills these in.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/config/schema.h"
+#include "proxy/filter/filter.h"
+#include "proxy/filter/scope.h"
+#include "proxy/net/loop.h"
+#include "proxy/route/table.h"
+#include "proxy/upstream/cluster.h"
+#include "telemetry/access_log.h"
+
+namespace proxy::exchange {
+
+// The worker's services; outlives every exchange.
+struct Environment {
+  net::Loop& loop;
+  filter::WorkerState& filters;
+  telemetry::AccessLog::Producer& access_log;
+};
+
+// How one direction behaves under one snapshot, on one worker. Immutable but for the destination
+// references, which are renewed when telemetry gave their place away.
+struct Rules {
+  std::shared_ptr<const void> snapshot;  // keeps what the pointers below point to
+  const config::Config* config = nullptr;
+  const route::Table* routes = nullptr;
+  const filter::Chain* filters = nullptr;
+  telemetry::Direction direction = telemetry::Direction::inbound;
+  std::string upstream_principal;  // who we are towards upstream; empty without mTLS
+  std::vector<std::shared_ptr<upstream::Cluster>> clusters;  // index: route::Plan::cluster
+  std::vector<telemetry::DestinationRef> destinations;       // index: Table::index_of(plan)
+};
+
+// What an exchange may know of the connection its request came on. Owned by the connection's
+// owner; outlives every exchange of the connection, since an exchange is finished at the latest by
+// the reset that the connection's end brings.
+struct Downstream {
+  telemetry::SecurityPolicy policy = telemetry::SecurityPolicy::unknown;
+  const tls::PeerIdentity* identity = nullptr;
+  std::string own_principal;
+  filter::PeerMemo peer;
+  telemetry::SeriesCache series;
+};
+
+}  // namespace proxy::exchange

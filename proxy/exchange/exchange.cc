@@ -1,0 +1,320 @@
+// Exchange: routes the events of both sides to each other; retries, replies, deadlines.
+// The end of a request, where facts become metrics, is in finish.cc.
+#include "proxy/exchange/exchange.h"
+
+#include <chrono>
+#include <utility>
+
+#include "proxy/http/reply.h"
+
+namespace proxy::exchange {
+
+ExchangePool::~ExchangePool() {
+  ASSERT(live_.empty());
+  while (Exchange* exchange = live_.pop_front()) delete exchange;
+}
+
+Exchange& ExchangePool::start(http::ServerStream& stream, Downstream& downstream,
+                              std::shared_ptr<const Rules> rules, Error refusal) {
+  std::unique_ptr<Exchange> exchange;
+  if (free_.empty()) {
+    exchange = std::make_unique<Exchange>(*this, environment_);
+  } else {
+    exchange = std::move(free_.back());
+    free_.pop_back();
+  }
+  live_.push_back(*exchange);
+  Exchange& started = *exchange.release();
+  started.start(stream, downstream, std::move(rules), refusal);
+  return started;
+}
+
+Exchange::Exchange(ExchangePool& pool, Environment& environment)
+    : pool_(pool),
+      environment_(environment),
+      scope_{.worker = environment.filters, .direction = telemetry::Direction::inbound},
+      attempt_(*this),
+      deadline_(environment.loop, [this] { deadline_passed(); }),
+      progress_(environment.loop, [this] { stalled(); }) {}
+
+void Exchange::start(http::ServerStream& stream, Downstream& downstream,
+                     std::shared_ptr<const Rules> rules, Error refusal) {
+  join(*this, this->stream, stream, stream.user);
+  downstream_ = &downstream;
+  rules_ = std::move(rules);
+  refusal_ = refusal;
+  start_us_ = environment_.loop.now_us();
+  start_unix_us_ = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(
+          std::chrono::system_clock::now().time_since_epoch())
+          .count());
+  scope_.direction = rules_->direction;
+  scope_.identity = downstream.identity;
+  scope_.own_principal = downstream.own_principal;
+  scope_.downstream_peer = &downstream.peer;
+  scope_.peer = downstream.peer.base_ref;
+  scope_.plan = &rules_->routes->plans().front();
+  environment_.filters.shard.request_started(pool_.live());
+  deadline_.start(rules_->config->timeouts.header);
+}
+
+// --- the request --------------------------------------------------------------------------
+
+void Exchange::on_head(http::RequestHead& head) {
+  std::swap(head_, head);
+  head_received_ = true;
+  deadline_.stop();
+  if (rules_->config->timeouts.request.count() != 0) {
+    deadline_.start(rules_->config->timeouts.request);
+  }
+  watch_progress();
+  scope_.plan = &rules_->routes->match(head_.authority_view());
+  if (const auto passed = rules_->filters->on_request(head_, scope_); !passed) {
+    reply(passed.error());
+  } else if (refusal_.code != Code::none) {
+    stream->close_after_response();
+    reply(refusal_);
+  } else if (scope_.plan->cluster == route::Plan::kNoCluster) {
+    reply(make_error(Code::unknown_host, Side::local));
+  } else {
+    cluster_ = rules_->clusters[scope_.plan->cluster].get();
+    begin_attempt(upstream::Balancer::kNone);
+  }
+}
+
+void Exchange::on_refused(Error why) {
+  count_refused(why);
+  request_ended_ = true;  // nothing more of it will come
+  if (code_ != 0) {
+    cut(why);
+  } else {
+    reply(why);
+  }
+}
+
+void Exchange::on_data(Chain body) {
+  watch_progress();
+  const std::size_t bytes = body.size();
+  if (replying_) {
+    stream->consume(bytes);  // the answer is given; the codec decides how much more to take
+    return;
+  }
+  if (!tunnel_) keep_for_replay(body);
+  if (attempt_.ready()) {
+    attempt_.stream->send_data(std::move(body));
+  } else {
+    pending_.append(std::move(body));
+  }
+}
+
+void Exchange::on_end(http::HeaderMap trailers) {
+  request_ended_ = true;
+  watch_progress();
+  if (replying_) return;
+  if (attempt_.ready()) {
+    attempt_.stream->send_end(std::move(trailers));
+  } else {
+    trailers_ = std::move(trailers);
+  }
+}
+
+void Exchange::keep_for_replay(const Chain& body) {
+  if (!replayable_) return;
+  if (replay_.size() + body.size() > kReplayLimit) {
+    replayable_ = false;
+    replay_.clear();
+    return;
+  }
+  replay_.append(body.share());
+}
+
+// --- attempts -----------------------------------------------------------------------------
+
+void Exchange::begin_attempt(std::size_t not_this) {
+  ++attempts_;
+  body_sent_upstream_ = 0;
+  const auto begun = attempt_.begin(*cluster_, not_this);
+  if (!begun) reply(begun.error());
+}
+
+void Exchange::attempt_ready() {
+  upstream_start_us_ = environment_.loop.now_us();
+  scope_.upstream_peer = &attempt_.note().peer;
+  if (scope_.direction == telemetry::Direction::outbound) {
+    scope_.peer = attempt_.note().peer.base_ref;
+  }
+  attempt_.stream->send_head(head_);
+  if (attempts_ > 1 && !replay_.empty()) {
+    pending_.clear();  // all of it is in the replay
+    attempt_.stream->send_data(replay_.share());
+  } else if (!pending_.empty()) {
+    attempt_.stream->send_data(std::move(pending_));
+  }
+  if (request_ended_ && attempt_.ready()) attempt_.stream->send_end(std::move(trailers_));
+}
+
+void Exchange::attempt_failed(Error why) {
+  if (retrying_) {
+    retrying_ = false;
+    cluster_->retry_ended();
+  }
+  if (code_ != 0) {
+    cut(why);
+    return;
+  }
+  if (!may_retry(why)) {
+    reply(why);
+    return;
+  }
+  retrying_ = true;
+  environment_.filters.shard.add(telemetry::Counter::retries);
+  scope_.attempt = attempts_ + 1;
+  char count[4];
+  const int length = std::snprintf(count, sizeof count, "%u", scope_.attempt);
+  head_.headers.set(http::NameId::x_envoy_attempt_count,
+                    std::string_view(count, static_cast<std::size_t>(length)));
+  begin_attempt(why.replay == Replay::always ? attempt_.endpoint() : upstream::Balancer::kNone);
+}
+
+// Only what cannot have been acted upon is sent again: a request that never reached an endpoint,
+// where there is another one to try, or an idempotent one that lost the race with an idle timer.
+bool Exchange::may_retry(const Error& why) const {
+  if (attempts_ >= kMaxAttempts || !replayable_ || replying_) return false;
+  const bool elsewhere = why.replay == Replay::always && cluster_->endpoint_count() > 1;
+  const bool again = why.replay == Replay::if_idempotent && attempt_.lost_race() &&
+                     http::is_idempotent(head_.method);
+  if (!elsewhere && !again) return false;
+  return cluster_->retry_started();
+}
+
+// Credit goes back when bytes left towards upstream; a replay sends some a second time.
+void Exchange::request_sent(std::size_t bytes) {
+  watch_progress();
+  body_sent_upstream_ += bytes;
+  if (body_sent_upstream_ <= body_credited_ || !stream) return;
+  const std::uint64_t fresh = body_sent_upstream_ - body_credited_;
+  body_credited_ = body_sent_upstream_;
+  stream->consume(static_cast<std::size_t>(fresh));
+}
+
+// --- the response -------------------------------------------------------------------------
+
+void Exchange::response_informational(http::ResponseHead& head) {
+  stream->send_informational(head);
+}
+
+void Exchange::response_head(http::ResponseHead& head) {
+  const std::uint64_t now = environment_.loop.now_us();
+  scope_.upstream_us = now - upstream_start_us_;
+  rules_->filters->on_response(head, scope_);
+  code_ = head.status;
+  tunnel_ = head.status == 101;
+  replayable_ = false;
+  replay_.clear();
+  first_byte_us_ = now - start_us_;
+  stream->send_head(head);
+  watch_progress();
+}
+
+void Exchange::response_data(Chain body) {
+  watch_progress();
+  stream->send_data(std::move(body));
+}
+
+void Exchange::response_end(http::HeaderMap trailers) {
+  response_ended_ = true;
+  // An answer before the whole request was sent: the rest has nowhere to go.
+  if (!tunnel_ && attempt_.active()) {
+    attempt_.cancel(make_error(Code::not_reusable, Side::local));
+    replying_ = true;
+  }
+  progress_.stop();
+  stream->send_end(std::move(trailers));
+}
+
+void Exchange::on_sent(std::size_t bytes) {
+  watch_progress();
+  if (attempt_.ready()) attempt_.stream->consume(bytes);
+}
+
+// --- ends ---------------------------------------------------------------------------------
+
+void Exchange::reply(Error why) {
+  attempt_.cancel(why);
+  flag(why.code);
+  details_ = details(why.code);
+  if (reply_status(why.code) == 0) {
+    cut(why);
+    return;
+  }
+  replying_ = true;
+  const std::string_view body = http::make_reply(why, response_);
+  rules_->filters->on_local_reply(response_, scope_);
+  code_ = response_.status;
+  first_byte_us_ = environment_.loop.now_us() - start_us_;
+  deadline_.stop();
+  stream->send_head(response_);
+  Chain text;
+  text.append_copy(environment_.loop.chunks(), body);
+  stream->send_data(std::move(text));
+  stream->send_end({});
+  response_ended_ = true;
+  // What waits for an upstream goes nowhere; its credit lets the codec discard the rest.
+  const std::size_t waiting = pending_.size();
+  pending_.clear();
+  if (waiting > 0) stream->consume(waiting);
+}
+
+void Exchange::cut(Error why) {
+  flag(why.code == Code::upstream_closed ? Code::upstream_truncated : why.code);
+  details_ = details(why.code);
+  attempt_.cancel(why);
+  const http::Wire wire = stream->wire();
+  stream->reset(why);
+  finish(wire);
+}
+
+void Exchange::deadline_passed() {
+  using telemetry::Counter;
+  using telemetry::Timeout;
+  if (!head_received_) {
+    environment_.filters.shard.add(Counter::timeouts, 1, Timeout::header);
+    request_ended_ = true;
+    reply(make_error(Code::header_timeout, Side::downstream));
+    return;
+  }
+  environment_.filters.shard.add(Counter::timeouts, 1, Timeout::request);
+  const Error why = make_error(Code::request_timeout, Side::upstream);
+  if (code_ != 0) {
+    cut(why);
+  } else {
+    reply(why);
+  }
+}
+
+// Runs while a body is under way in either direction; waiting for the response's head is the
+// request timeout's business.
+void Exchange::watch_progress() {
+  const auto idle = rules_->config->timeouts.body_idle;
+  if (idle.count() == 0) return;
+  const bool request_flows = head_received_ && !request_ended_ && !replying_;
+  const bool response_flows = code_ != 0;
+  if (request_flows || response_flows) {
+    progress_.start(idle);
+  } else {
+    progress_.stop();
+  }
+}
+
+void Exchange::stalled() {
+  environment_.filters.shard.add(telemetry::Counter::timeouts, 1, telemetry::Timeout::body_idle);
+  const Error why = make_error(request_ended_ ? Code::response_stalled : Code::request_stalled,
+                               request_ended_ ? Side::upstream : Side::downstream);
+  if (code_ != 0) {
+    cut(why);
+  } else {
+    reply(why);
+  }
+}
+
+}  // namespace proxy::exchange

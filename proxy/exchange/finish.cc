@@ -1,0 +1,168 @@
+// The last page of an exchange: facts become metrics and a log line, exactly once.
+// The only caller of telemetry's request functions.
+#include <array>
+
+#include "proxy/exchange/exchange.h"
+#include "telemetry/record.h"
+
+namespace proxy::exchange {
+namespace {
+
+constexpr int none = -1;  // a flag column of errors.def without a flag
+using enum telemetry::Flag;
+
+template <class T>
+constexpr telemetry::Flags flags_of(T flag) {
+  if constexpr (std::is_same_v<T, telemetry::Flag>) {
+    return telemetry::Flags(flag);
+  } else {
+    return {};
+  }
+}
+
+constexpr std::array kFlags = {
+#define HOPLITE_ERROR(code, status, grpc, flag, replay, details, text) flags_of(flag),
+#include "proxy/base/errors.def"
+#undef HOPLITE_ERROR
+};
+
+// The 32 hexadecimal digits of a traceparent's trace id (W3C Trace Context 3.2.2.3).
+std::string_view trace_id(std::string_view traceparent) {
+  if (traceparent.size() < 55 || traceparent[2] != '-' || traceparent[35] != '-') return {};
+  return traceparent.substr(3, 32);
+}
+
+}  // namespace
+
+void Exchange::flag(Code code) { flags_ = flags_ | kFlags[static_cast<std::size_t>(code)]; }
+
+void Exchange::on_done(http::Wire wire, bool) { finish(wire); }
+
+void Exchange::on_reset(Error why, http::Wire wire) {
+  flag(why.code);
+  details_ = details(why.code);
+  finish(wire);
+}
+
+telemetry::DestinationRef Exchange::destination() {
+  telemetry::Shard& shard = environment_.filters.shard;
+  const route::Plan& plan = *scope_.plan;
+  if (plan.cluster == route::Plan::kNoCluster && head_received_) {
+    return shard.intern_unmatched_host(head_.authority_view(), plan.service_name,
+                                       plan.service_namespace);
+  }
+  const auto ref = rules_->destinations[rules_->routes->index_of(plan)];
+  if (shard.alive(ref)) return ref;
+  return shard.intern_destination({plan.service, plan.service_name, plan.service_namespace});
+}
+
+void Exchange::finish(http::Wire wire) {
+  const std::uint64_t now = environment_.loop.now_us();
+  const bool outbound = scope_.direction == telemetry::Direction::outbound;
+  telemetry::RequestFacts facts;
+  facts.reporter = outbound ? telemetry::Reporter::source : telemetry::Reporter::destination;
+  facts.response_code = code_;
+  facts.peer = scope_.peer;
+  facts.destination = destination();
+  facts.flags = flags_;
+  facts.policy = downstream_->policy;
+  facts.start_unix_us = start_unix_us_;
+  facts.duration_us = now - start_us_;
+  facts.first_byte_us = first_byte_us_;
+  facts.upstream_us = scope_.upstream_us;
+  facts.request_bytes = wire.received;
+  facts.response_bytes = wire.sent;
+  facts.method = head_.method_view();
+  facts.authority = head_.authority_view();
+  facts.path = head_.target_view();
+  facts.protocol_text = http::version_text(head_.version);
+  facts.upstream_address = attempt_.address();
+  facts.request_id = head_.headers.get(http::NameId::x_request_id).value_or("");
+  facts.trace_id = trace_id(head_.headers.get(http::NameId::traceparent).value_or(""));
+  facts.response_code_details = details_;
+  if (outbound) {
+    if (attempt_.has_note()) facts.peer_principal = attempt_.note().peer.base.peer_principal;
+  } else if (downstream_->identity != nullptr) {
+    facts.peer_principal = downstream_->identity->spiffe_uri;
+  }
+
+  attempt_.cancel(make_error(Code::downstream_closed, Side::downstream));
+  if (retrying_) cluster_->retry_ended();
+  static_cast<ListHook<Exchange>*>(this)->unlink();
+  telemetry::Shard& shard = environment_.filters.shard;
+  shard.add(telemetry::Counter::bytes, wire.received, telemetry::Side::downstream,
+            telemetry::Way::received);
+  shard.add(telemetry::Counter::bytes, wire.sent, telemetry::Side::downstream,
+            telemetry::Way::sent);
+  telemetry::record(shard, facts, pool_.live(), downstream_->series);
+  environment_.access_log.push(facts);
+  environment_.loop.reap_pooled(*this);
+}
+
+void Exchange::count_refused(Error why) {
+  using telemetry::RefusedKind;
+  RefusedKind kind = RefusedKind::other;
+  switch (why.code) {
+    case Code::unknown_method:
+    case Code::connect_method:
+      kind = RefusedKind::method;
+      break;
+    case Code::bad_version:
+      kind = RefusedKind::version;
+      break;
+    case Code::unknown_coding:
+      kind = RefusedKind::transfer_encoding;
+      break;
+    case Code::head_too_large:
+      kind = RefusedKind::head_size;
+      break;
+    default:
+      kind = head_received_ ? RefusedKind::body : RefusedKind::header;
+  }
+  environment_.filters.shard.add(telemetry::Counter::messages_refused, 1, scope_.direction, kind);
+}
+
+void Exchange::clear() {
+  deadline_.stop();
+  progress_.stop();
+  rules_.reset();
+  downstream_ = nullptr;
+  head_.clear();
+  response_.clear();
+  trailers_.clear();
+  pending_.clear();
+  replay_.clear();
+  cluster_ = nullptr;
+  refusal_ = {};
+  flags_ = {};
+  details_ = {};
+  scope_.identity = nullptr;
+  scope_.upstream_peer = nullptr;
+  scope_.plan = nullptr;
+  scope_.upstream_us = 0;
+  scope_.attempt = 1;
+  scope_.peer_sent_id = scope_.peer_sent_metadata = false;
+  upstream_start_us_ = first_byte_us_ = body_credited_ = body_sent_upstream_ = 0;
+  attempts_ = 0;
+  code_ = 0;
+  head_received_ = request_ended_ = response_ended_ = replying_ = tunnel_ = retrying_ = false;
+  replayable_ = true;
+  attempt_.forget();
+}
+
+void Exchange::dispose() noexcept {
+  std::unique_ptr<Exchange> self(this);
+  clear();
+  if (pool_.free_.size() < ExchangePool::kKept) pool_.free_.push_back(std::move(self));
+}
+
+// Once a connection: who is at its other end, as far as TLS tells.
+void Exchange::describe_upstream(const tls::PeerIdentity* identity, filter::PeerMemo& memo) {
+  const std::string_view principal = identity == nullptr ? "" : identity->spiffe_uri;
+  memo.base = telemetry::peer_labels(nullptr, principal,
+                                     identity == nullptr ? "" : rules_->upstream_principal,
+                                     telemetry::SecurityPolicy::unknown);
+  memo.base_ref = memo.ref = environment_.filters.shard.intern_peer(memo.base);
+}
+
+}  // namespace proxy::exchange

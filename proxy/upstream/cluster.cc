@@ -1,0 +1,109 @@
+// Cluster: picks, limits and budgets.
+// Not the connections themselves (pool.cc).
+#include "proxy/upstream/cluster.h"
+
+#include <algorithm>
+
+#include "proxy/upstream/pool.h"
+
+namespace proxy::upstream {
+
+bool ClusterSpec::same_as(const ClusterSpec& other) const {
+  const bool same_tls =
+      connect.tls == other.connect.tls ||
+      (connect.tls != nullptr && other.connect.tls != nullptr &&
+       connect.tls->fingerprint() == other.connect.tls->fingerprint());
+  return same_tls && name == other.name && endpoints == other.endpoints &&
+         balance == other.balance && connect.sni == other.connect.sni &&
+         connect.expected_sans == other.connect.expected_sans &&
+         connect.connect_timeout == other.connect.connect_timeout &&
+         connect.tls_timeout == other.connect.tls_timeout &&
+         max_connections == other.max_connections && max_pending == other.max_pending &&
+         max_idle_per_endpoint == other.max_idle_per_endpoint &&
+         retry_percent == other.retry_percent && idle_timeout == other.idle_timeout &&
+         max_age == other.max_age &&
+         message_limits.head_bytes == other.message_limits.head_bytes &&
+         message_limits.header_count == other.message_limits.header_count;
+}
+
+Cluster::Cluster(Environment& environment, std::shared_ptr<const ClusterSpec> spec,
+                 std::uint64_t seed)
+    : environment_(environment), spec_(std::move(spec)), balancer_(spec_->balance, seed) {
+  endpoints_.reserve(spec_->endpoints.size());
+  for (const config::Endpoint& configured : spec_->endpoints) {
+    Endpoint endpoint;
+    endpoint.text = configured.text;
+    for (const config::IpAddress& address : configured.addresses) {
+      if (auto parsed = net::SocketAddress::parse(address.text, configured.port)) {
+        endpoint.addresses.push_back(*parsed);
+      }
+    }
+    ASSERT(!endpoint.addresses.empty());
+    endpoints_.push_back(std::move(endpoint));
+  }
+  for (Endpoint& endpoint : endpoints_) {
+    pools_.push_back(std::make_unique<Pool>(environment_, *this, endpoint));
+  }
+}
+
+Cluster::~Cluster() = default;
+
+Result<std::size_t> Cluster::pick(std::size_t not_this) {
+  const std::size_t index = balancer_.pick(endpoints_, environment_.loop.now_ms(), not_this);
+  if (index == Balancer::kNone) {
+    return std::unexpected(make_error(Code::no_endpoint, Side::upstream));
+  }
+  return index;
+}
+
+Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter) {
+  Pool& pool = *pools_[endpoint];
+  if (PooledConnection* connection = pool.take_idle()) return connection;
+  // max_pending counts those for whom no connection may be opened; the others are bounded by
+  // max_connections.
+  if (!may_connect() && waiting_in_vain() >= spec_->max_pending) {
+    environment_.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::pending_requests);
+    return std::unexpected(make_error(Code::overloaded, Side::upstream));
+  }
+  pool.wait(waiter);
+  pool.connect_for_waiters();
+  return nullptr;
+}
+
+void Cluster::request_started(std::size_t endpoint) noexcept {
+  ++active_;
+  ++endpoints_[endpoint].active;
+}
+
+void Cluster::request_ended(std::size_t endpoint) noexcept {
+  --active_;
+  --endpoints_[endpoint].active;
+}
+
+bool Cluster::retry_started() noexcept {
+  if (spec_->retry_percent == 0) return false;
+  if (retries_ >= std::max(kFreeRetries, active_ * spec_->retry_percent / 100)) return false;
+  ++retries_;
+  return true;
+}
+
+std::size_t Cluster::waiting_in_vain() const {
+  std::size_t count = 0;
+  for (const auto& pool : pools_) count += pool->waiting_in_vain();
+  return count;
+}
+
+bool Cluster::may_connect() {
+  if (connections_ < spec_->max_connections) return true;
+  for (const auto& pool : pools_) {
+    if (pool->close_an_idle_one()) return true;
+  }
+  return false;
+}
+
+void Cluster::drain() {
+  draining_ = true;
+  for (const auto& pool : pools_) pool->drain();
+}
+
+}  // namespace proxy::upstream

@@ -1,0 +1,88 @@
+// Cluster: a service as one worker sees it: its endpoints, their pools, its limits.
+// Not shared between workers; kept over a reload that does not change its spec.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/config/schema.h"
+#include "proxy/http1/limits.h"
+#include "proxy/upstream/balancer.h"
+#include "proxy/upstream/connector.h"
+#include "proxy/upstream/endpoint.h"
+
+namespace proxy::upstream {
+
+class Pool;
+class PooledConnection;
+class Waiter;
+
+// Everything that decides how a cluster behaves, made from the configuration. Immutable.
+struct ClusterSpec {
+  std::string name;
+  std::vector<config::Endpoint> endpoints;
+  config::Balance balance = config::Balance::round_robin;
+  ConnectSpec connect;
+  std::size_t max_connections = 1024;
+  std::size_t max_pending = 1024;
+  std::size_t max_idle_per_endpoint = 1024;
+  std::size_t retry_percent = 20;
+  std::chrono::milliseconds idle_timeout{55000};
+  std::chrono::milliseconds max_age{0};
+  http1::Limits message_limits;
+
+  // Whether a cluster made from `other` can serve on in this one's place.
+  bool same_as(const ClusterSpec& other) const;
+};
+
+class Cluster {
+ public:
+  Cluster(Environment& environment, std::shared_ptr<const ClusterSpec> spec, std::uint64_t seed);
+  ~Cluster();  // closes its idle connections; there must be no users any more
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  const ClusterSpec& spec() const noexcept { return *spec_; }
+
+  // Which endpoint the next try of a request goes to; no_endpoint when there is none.
+  Result<std::size_t> pick(std::size_t not_this = Balancer::kNone);
+  // A connection with a free slot at once, or null: `waiter` is told later (destroying or unlinking
+  // it cancels). overloaded when too many wait already.
+  Result<PooledConnection*> acquire(std::size_t endpoint, Waiter& waiter);
+  const Endpoint& endpoint(std::size_t index) const noexcept { return endpoints_[index]; }
+  std::size_t endpoint_count() const noexcept { return endpoints_.size(); }
+
+  // Brackets each request, for least request and the retry budget.
+  void request_started(std::size_t endpoint) noexcept;
+  void request_ended(std::size_t endpoint) noexcept;
+  // A retry may start now: at most retry_percent of the requests in flight, but always 3. Every
+  // true is given back by retry_ended.
+  bool retry_started() noexcept;
+  void retry_ended() noexcept { --retries_; }
+
+  // The worker is leaving: idle connections close, used ones after their request.
+  void drain();
+
+ private:
+  friend class Pool;
+  static constexpr std::uint64_t kAvoidMs = 1000;
+  static constexpr std::size_t kFreeRetries = 3;
+
+  std::size_t waiting_in_vain() const;
+  bool may_connect();  // under the connection limit, if need be by closing an idle one elsewhere
+
+  Environment& environment_;
+  std::shared_ptr<const ClusterSpec> spec_;
+  Balancer balancer_;
+  std::vector<Endpoint> endpoints_;
+  std::vector<std::unique_ptr<Pool>> pools_;  // one an endpoint, same index
+  std::size_t connections_ = 0;               // open and being opened
+  std::size_t active_ = 0;
+  std::size_t retries_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace proxy::upstream

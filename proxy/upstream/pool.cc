@@ -1,0 +1,150 @@
+// Pool: hands out idle connections, opens new ones for those who wait, forgets closed ones.
+// Never more connections on their way than requests waiting for one.
+#include "proxy/upstream/pool.h"
+
+#include "proxy/http1/client_connection.h"
+
+namespace proxy::upstream {
+
+PooledConnection::PooledConnection(Pool& pool, std::unique_ptr<net::Transport> transport)
+    : environment_(pool.environment_),
+      pool_(&pool),
+      transport_(transport.get()),
+      connection_(std::make_unique<http1::ClientConnection>(
+          std::move(transport), static_cast<http::ClientConnectionOwner&>(*this),
+          pool.cluster_.spec().message_limits)),
+      idle_(environment_.loop,
+            [this] {
+              environment_.shard.add(telemetry::Counter::timeouts, 1,
+                                     telemetry::Timeout::upstream_idle);
+              pool_->close(*this);
+            }),
+      opened_ms_(environment_.loop.now_ms()) {
+  environment_.shard.gauge_add(telemetry::Gauge::upstream_connections_open, 1);
+}
+
+PooledConnection::~PooledConnection() {
+  environment_.shard.gauge_add(telemetry::Gauge::upstream_connections_open, -1);
+}
+
+http::ClientStream* PooledConnection::open_stream(http::ResponseUser& user) {
+  const bool reused = connection_->streams_opened() > 0;
+  environment_.shard.add(
+      telemetry::Counter::upstream_requests, 1,
+      reused ? telemetry::ConnectionUse::reused : telemetry::ConnectionUse::fresh);
+  return connection_->open_stream(user);
+}
+
+void PooledConnection::on_available(http::ClientConnection&) {
+  if (pool_ != nullptr) pool_->hand_out(*this);
+}
+
+void PooledConnection::on_closed(http::ClientConnection&, Error) {
+  if (pool_ != nullptr) pool_->lost(*this);
+}
+
+Pool::Pool(Environment& environment, Cluster& cluster, Endpoint& endpoint)
+    : environment_(environment), cluster_(cluster), endpoint_(endpoint) {}
+
+Pool::~Pool() {
+  for (auto* list : {&idle_, &busy_}) {
+    while (PooledConnection* connection = list->pop_front()) {
+      connection->pool_ = nullptr;
+      connection->idle_.stop();
+      environment_.loop.reap(std::unique_ptr<PooledConnection>(connection));
+    }
+  }
+  while (Connecting* attempt = connecting_.pop_front()) {
+    environment_.loop.reap(std::unique_ptr<Connecting>(attempt));
+  }
+}
+
+PooledConnection* Pool::take_idle() {
+  const auto max_age = static_cast<std::uint64_t>(cluster_.spec().max_age.count());
+  while (!idle_.empty()) {
+    PooledConnection& connection = idle_.front();
+    if (max_age != 0 && environment_.loop.now_ms() - connection.opened_ms_ > max_age) {
+      close(connection);
+      continue;
+    }
+    connection.idle_.stop();
+    busy_.push_front(connection);
+    return &connection;
+  }
+  return nullptr;
+}
+
+void Pool::wait(Waiter& waiter) { waiters_.push_back(waiter); }
+
+void Pool::connect_for_waiters() {
+  while (connecting_.size() < waiters_.size()) {
+    if (!cluster_.may_connect()) {
+      environment_.shard.add(telemetry::Counter::limits_hit, 1,
+                             telemetry::Limit::upstream_connections);
+      return;
+    }
+    ++cluster_.connections_;
+    connecting_.push_back(
+        *new Connecting(environment_, endpoint_, cluster_.spec().connect, *this));
+  }
+}
+
+void Pool::on_connected(Connecting& attempt, std::unique_ptr<net::Transport> transport) {
+  attempt.unlink();
+  environment_.loop.reap(std::unique_ptr<Connecting>(&attempt));
+  endpoint_.avoid_until_ms = 0;
+  auto* connection = new PooledConnection(*this, std::move(transport));
+  busy_.push_front(*connection);
+  hand_out(*connection);
+}
+
+// The longest waiting request learns of the failure; the others' own attempts are on their way.
+void Pool::on_connect_failed(Connecting& attempt, Error why) {
+  attempt.unlink();
+  environment_.loop.reap(std::unique_ptr<Connecting>(&attempt));
+  --cluster_.connections_;
+  endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
+  if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
+  connect_for_waiters();
+}
+
+void Pool::hand_out(PooledConnection& connection) {
+  if (Waiter* waiter = waiters_.pop_front()) {
+    waiter->on_ready(connection);
+    return;
+  }
+  const ClusterSpec& spec = cluster_.spec();
+  if (cluster_.draining_ || idle_.size() >= spec.max_idle_per_endpoint) {
+    close(connection);
+    return;
+  }
+  idle_.push_front(connection);
+  if (spec.idle_timeout.count() != 0) connection.idle_.start(spec.idle_timeout);
+}
+
+void Pool::lost(PooledConnection& connection) {
+  close(connection);
+  connect_for_waiters();
+}
+
+void Pool::close(PooledConnection& connection) {
+  connection.unlink();
+  connection.pool_ = nullptr;
+  connection.idle_.stop();
+  --cluster_.connections_;
+  environment_.loop.reap(std::unique_ptr<PooledConnection>(&connection));
+}
+
+bool Pool::close_an_idle_one() {
+  if (idle_.empty()) return false;
+  close(idle_.back());
+  return true;
+}
+
+void Pool::drain() {
+  while (close_an_idle_one()) {
+  }
+  busy_.for_each([](PooledConnection& connection) { connection.connection().begin_drain(); });
+}
+
+}  // namespace proxy::upstream
