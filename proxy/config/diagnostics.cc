@@ -3,6 +3,7 @@
 #include "proxy/config/diagnostics.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -76,7 +77,8 @@ Origin Origins::of(std::string_view path) const {
 
 Origin Origins::nearest(std::string_view path) const {
   for (;;) {
-    if (const auto found = map_.find(path); found != map_.end()) return found->second;
+    const auto found = map_.find(path);
+    if (found != map_.end() && found->second.source != Source::derived) return found->second;
     if (path.empty()) return {};
     const auto cut = path.find_last_of(".[");
     path = cut == std::string_view::npos ? std::string_view{} : path.substr(0, cut);
@@ -97,6 +99,16 @@ std::string render(const Diagnostics& diagnostics) {
   std::string lines;
   for (const auto& diagnostic : diagnostics) lines += render(diagnostic) + '\n';
   return lines;
+}
+
+void sort_by_place(Diagnostics& diagnostics) {
+  const auto place = [](const Diagnostic& d) {
+    const bool positioned = d.origin.source == Source::file && d.origin.line > 0;
+    return std::tuple(!positioned, positioned ? d.origin.line : 0,
+                      positioned ? d.origin.column : 0);
+  };
+  std::stable_sort(diagnostics.begin(), diagnostics.end(),
+                   [&](const Diagnostic& a, const Diagnostic& b) { return place(a) < place(b); });
 }
 
 bool has_errors(const Diagnostics& diagnostics) {

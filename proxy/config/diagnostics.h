@@ -30,7 +30,8 @@ class Origins {
  public:
   void set(std::string_view path, Origin origin);
   [[nodiscard]] bool has(std::string_view path) const;
-  /// The origin of the key, else of the nearest section or list around it, else Source::preset.
+  /// Where to point for this key: its own origin if somebody wrote it, else that of the nearest
+  /// section or list around it, else of the file, else Source::preset.
   [[nodiscard]] Origin nearest(std::string_view path) const;
   /// The origin of exactly this key, else Source::preset.
   [[nodiscard]] Origin of(std::string_view path) const;
@@ -57,6 +58,9 @@ std::string render(const Diagnostic& diagnostic);
 
 /// All of them, one a line, each ended by a line feed.
 std::string render(const Diagnostics& diagnostics);
+
+/// Those with a line first, in the order of the file; the others keep their order after them.
+void sort_by_place(Diagnostics& diagnostics);
 
 [[nodiscard]] bool has_errors(const Diagnostics& diagnostics);
 

@@ -78,13 +78,16 @@ class Reader {
     each_key(node, shown, [&](const std::string& name, const Origin& at, const YAML::Node& value) {
       const auto table_path = joined(table, name);
       const auto shown_path = joined(shown, name);
-      if (const auto* key = find_key(table_path)) {
+      // The table's own separators are no part of a name: "log.level" at the top is no key.
+      const bool plain = name.find_first_of(".[") == std::string::npos;
+      if (const auto* key = plain ? find_key(table_path) : nullptr) {
         this->value(*key, value, shown_path, at, object);
-      } else if (is_section(table_path) && name.find('.') == std::string::npos) {
+      } else if (plain && is_section(table_path)) {
         origins_.set(shown_path, at);
         section(value, table_path, shown_path, object);
       } else {
-        report(at, shown_path, unknown_key(table, name));
+        // Suggestions cost time: none for what is not shown.
+        report(at, shown_path, reported_ < kMaxProblems ? unknown_key(table, name) : "");
       }
     });
   }
@@ -97,7 +100,12 @@ class Reader {
   }
 
   void report(Origin at, std::string key, std::string message) {
+    if (++reported_ > kMaxProblems) return;
     diagnostics_.push_back({Severity::error, std::move(at), std::move(key), std::move(message)});
+  }
+
+  [[nodiscard]] std::size_t not_shown() const {
+    return reported_ > kMaxProblems ? reported_ - kMaxProblems : 0;
   }
 
  private:
@@ -230,6 +238,7 @@ class Reader {
   Origins& origins_;
   Diagnostics& diagnostics_;
   std::size_t values_ = 0;
+  std::size_t reported_ = 0;
 };
 
 // yaml-cpp takes some of these for the end of the file, and reads past others.
@@ -304,6 +313,12 @@ void parse(std::string_view text, const std::string& file, Config& config, Origi
   std::stable_sort(own.begin(), own.end(), [](const Diagnostic& a, const Diagnostic& b) {
     return std::pair(a.origin.line, a.origin.column) < std::pair(b.origin.line, b.origin.column);
   });
+  if (reader.not_shown() > 0) {
+    own.push_back({Severity::error,
+                   {Source::file, file, 0, 0},
+                   {},
+                   fmt::format("and {} more problems", reader.not_shown())});
+  }
   std::move(own.begin(), own.end(), std::back_inserter(diagnostics));
 }
 

@@ -184,6 +184,7 @@ Loaded load(const LoadRequest& request) {
     resolve_names(out.config, out.origins, out.diagnostics);
     check_credentials(out.config, out.origins, out.diagnostics);
   }
+  sort_by_place(out.diagnostics);
   return out;
 }
 
