@@ -66,6 +66,8 @@ class ClientStream;
 class RequestUser : public StreamUser {
  public:
   // The request's head. `head` may be moved from (= swapped; its old storage is used again).
+  // With `upgrade` the request has no body, and on_end waits for the answer: it comes when the
+  // tunnel half-closes, or soon after a final head other than 101.
   virtual void on_head(RequestHead& head) = 0;
   // Instead of on_head, or after it when the body turns out malformed: the request can't be served.
   // The user answers with one final response (send_head, send_data, send_end) where
@@ -106,7 +108,8 @@ class ResponseUser : public StreamUser {
 
 class ClientStream : public Stream {
  public:
-  // Exactly once, first. Host and framing are made here from head.authority and head.body.
+  // Exactly once, first. Host and framing are made here from head.authority and head.body. With
+  // `upgrade` the request is complete with its head; send_end ends the tunnel's half.
   virtual void send_head(const RequestHead& head) = 0;
   // True when nothing at all was received on this stream and the connection had served another
   // stream before: its closing may be a mere race with the idle timeout of the peer.

@@ -1,0 +1,333 @@
+// ClientConnection: one request out, one response in, and strict about everything else that comes.
+// Not a retrier: it says what may be replayed, others replay.
+#include "proxy/http1/client_connection.h"
+
+#include <utility>
+
+#include "proxy/base/assert.h"
+
+namespace proxy::http1 {
+
+ClientConnection::ClientConnection(std::unique_ptr<net::Transport> transport,
+                                   http::ClientConnectionOwner& owner,
+                                   const ClientConnectionOptions& options)
+    : loop_(transport->loop()),
+      transport_(std::move(transport)),
+      owner_(owner),
+      options_(options),
+      slot_(*this),
+      parser_(options_.limits),
+      credit_(options_.credit_bytes) {}
+
+ClientConnection::~ClientConnection() = default;
+
+void ClientConnection::start() {
+  transport_->start(*this);
+}
+
+std::size_t ClientConnection::free_slots() const noexcept {
+  return phase_ == Phase::idle && !draining_ && !eof_ && !free_again_ ? 1 : 0;
+}
+
+http::ClientStream* ClientConnection::open_stream(http::ResponseUser& user) {
+  ASSERT(free_slots() == 1);
+  phase_ = Phase::open;
+  ++streams_;
+  received_ = 0;
+  head_told_ = upgrade_asked_ = request_done_ = tunnel_ended_ = false;
+  outbox_.reset();
+  parser_.reset();
+  join<http::ClientStream, http::ResponseUser>(slot_, slot_.user, user, user.stream);
+  return &slot_;
+}
+
+// --- from the transport ------------------------------------------------------------------------
+
+void ClientConnection::on_bytes(Chain bytes) {
+  if (phase_ == Phase::closed) return;
+  if (phase_ == Phase::idle || outbox_.taken() == 0) {
+    // An answer to nothing: it must never be taken for the answer to the next request.
+    if (has_stream()) {
+      Error why = make_error(Code::upstream_closed, Side::upstream);
+      why.replay = Replay::always;
+      fail(why);
+    } else {
+      close_now(make_error(Code::bad_response, Side::upstream));
+    }
+    return;
+  }
+  in_.append(std::move(bytes));
+  process();
+}
+
+void ClientConnection::on_eof() {
+  eof_ = true;
+  process();
+}
+
+void ClientConnection::on_sent(std::size_t bytes) {
+  const std::size_t body = outbox_.sent(bytes);
+  if (body > 0 && has_stream()) slot_.user->on_sent(body);
+  release_when_sent();
+}
+
+void ClientConnection::on_closed(Error why) {
+  if (phase_ == Phase::closed) return;
+  eof_ = true;
+  if (phase_ == Phase::open && outbox_.taken() == 0) {
+    // It never opened, or died before anything was written.
+    why.side = Side::upstream;
+    why.replay = Replay::always;
+    if (why.code == Code::connection_lost) why.code = Code::upstream_closed;
+    fail(why);
+    return;
+  }
+  // What was read before still counts, as far as the user has room for it.
+  process();
+  if (phase_ == Phase::open) cut_short();
+  close_now(make_error(Code::connection_lost, Side::upstream, why.detail));
+}
+
+// --- the response ------------------------------------------------------------------------------
+
+void ClientConnection::process() {
+  while (phase_ == Phase::open && (!head_told_ || credit_.may_read())) {
+    const std::size_t before = in_.size();
+    const Step step = parser_.next(in_);
+    received_ += before - in_.size();
+    if (!take_step(step)) break;
+  }
+  if (phase_ == Phase::open) transport_->set_reading(credit_.may_read());
+  if (!eof_ || !in_.empty()) return;
+  if (phase_ == Phase::idle || phase_ == Phase::ended) {
+    if (phase_ == Phase::idle) close_now({});
+    return;
+  }
+  if (phase_ != Phase::open || tunnel_ended_) return;
+  if (head_told_ && parser_.on_eof() == Step::end) {
+    tell_end();
+  } else {
+    cut_short();
+  }
+}
+
+bool ClientConnection::take_step(Step step) {
+  switch (step) {
+    case Step::more:
+    case Step::started:
+      return false;
+    case Step::informational:
+      if (has_stream()) slot_.user->on_informational(parser_.head());
+      return true;
+    case Step::head:
+      head_told_ = true;
+      // The answer to an Upgrade was no: its request ended with its head.
+      if (upgrade_asked_ && !parser_.tunnel()) request_done_ = true;
+      if (has_stream()) slot_.user->on_head(parser_.head());
+      return true;
+    case Step::body: {
+      Chain body = parser_.take_body();
+      credit_.delivered(body.size());
+      if (has_stream()) slot_.user->on_data(std::move(body));
+      return true;
+    }
+    case Step::end:
+      tell_end();
+      return false;
+    case Step::refused:
+      fail(make_error(parser_.code(), Side::upstream));
+      return false;
+  }
+  return false;
+}
+
+// The server's half is complete. Last event when ours is as well.
+void ClientConnection::tell_end() {
+  if (parser_.tunnel()) {
+    tunnel_ended_ = true;
+  } else {
+    phase_ = Phase::ended;
+  }
+  http::ResponseUser* user = slot_.user.get();
+  if (request_done_) {
+    slot_.user.cut();
+    credit_.clear();
+    phase_ = Phase::ended;
+  }
+  if (user != nullptr) user->on_end(std::move(parser_.trailers()));
+  release_when_sent();
+}
+
+void ClientConnection::cut_short() {
+  if (head_told_) {
+    fail(make_error(Code::upstream_truncated, Side::upstream));
+    return;
+  }
+  Error why = make_error(Code::upstream_closed, Side::upstream);
+  if (received_ > 0) why.replay = Replay::never;
+  fail(why);
+}
+
+// --- the request -------------------------------------------------------------------------------
+
+void ClientConnection::Slot::send_head(const http::RequestHead& head) {
+  ClientConnection& c = connection_;
+  if (c.phase_ != Phase::open) return;
+  OutgoingBody body;
+  switch (head.body.kind) {
+    case http::BodyLength::Kind::known:
+      body = {BodyForm::length, head.body.bytes};
+      break;
+    case http::BodyLength::Kind::unknown:
+      body = {BodyForm::chunked, 0};
+      break;
+    case http::BodyLength::Kind::none:
+      // RFC 9110 8.6: methods that usually have a body say so when there is none.
+      if (head.method == http::Method::post || head.method == http::Method::put ||
+          head.method == http::Method::patch) {
+        body = {BodyForm::length, 0};
+      }
+      break;
+  }
+  c.upgrade_asked_ = head.upgrade.length != 0;
+  c.parser_.expect(head.method == http::Method::head, c.upgrade_asked_);
+  write_request_head(c.loop_.chunks(), c.outbox_.heads(), head, body);
+  // What an upgraded connection carries later has no frame.
+  if (c.upgrade_asked_) body = {BodyForm::until_close, 0};
+  c.outbox_.begin_body(body, false);
+  c.loop_.mark_dirty(c);
+}
+
+void ClientConnection::Slot::send_data(Chain body) {
+  ClientConnection& c = connection_;
+  if (c.phase_ == Phase::closed) return;
+  if (!c.outbox_.add(c.loop_.chunks(), std::move(body))) {
+    c.close_reason_ = make_error(Code::system, Side::local);
+    c.draining_ = true;  // more than was promised: never to be used again
+  }
+  c.loop_.mark_dirty(c);
+}
+
+void ClientConnection::Slot::send_end(http::HeaderMap trailers) {
+  ClientConnection& c = connection_;
+  if (c.phase_ == Phase::closed) return;
+  if (!c.outbox_.end(std::move(trailers))) {
+    reset(make_error(Code::system, Side::local));
+    return;
+  }
+  c.request_done_ = true;
+  if (c.phase_ == Phase::ended || c.tunnel_ended_) {
+    // The response was complete before: on_end has been told, and it was the last.
+    user.cut();
+    c.credit_.clear();
+    c.phase_ = Phase::ended;
+  }
+  c.loop_.mark_dirty(c);
+}
+
+void ClientConnection::Slot::consume(std::size_t bytes) {
+  ClientConnection& c = connection_;
+  if (c.phase_ == Phase::closed || c.phase_ == Phase::idle) return;
+  const bool could = c.credit_.may_read();
+  c.credit_.consumed(bytes);
+  if (!could && c.credit_.may_read()) c.resume();
+}
+
+void ClientConnection::Slot::reset(Error why) {
+  user.cut();
+  ClientConnection& c = connection_;
+  if (c.phase_ == Phase::closed) return;
+  if (c.outbox_.taken() == 0) {
+    // Nothing has been written: the connection does not know that there was a request.
+    c.outbox_.reset();
+    c.credit_.clear();
+    c.phase_ = Phase::idle;
+    c.free_again_ = true;
+    c.resume();
+    return;
+  }
+  c.transport_->abort_on_close();
+  c.close_now(why);
+}
+
+void ClientConnection::flush() {
+  if (phase_ == Phase::closed) return;
+  Chain bytes = outbox_.take(loop_.chunks());
+  if (!bytes.empty()) transport_->write(std::move(bytes));
+  if (upgrade_asked_ && request_done_ && parser_.tunnel() && !write_ended_) {
+    write_ended_ = true;
+    transport_->shutdown_write();
+  }
+  resume();
+}
+
+void ClientConnection::run_at_turn_end() {
+  if (phase_ == Phase::closed) {
+    if (!std::exchange(told_owner_, true)) owner_.on_closed(*this, close_reason_);
+    return;
+  }
+  if (phase_ == Phase::open) process();
+  release_when_sent();
+  if (phase_ == Phase::idle && std::exchange(free_again_, false)) {
+    if (eof_ || draining_) {
+      close_now({});
+    } else {
+      owner_.on_available(*this);
+    }
+  }
+}
+
+// --- between requests, and the end ---------------------------------------------------------------
+
+// Both halves are over and all bytes have left: the connection is free, or of no more use.
+void ClientConnection::release_when_sent() {
+  if (phase_ != Phase::ended || !request_done_ || has_stream()) return;
+  const bool reusable = parser_.keep_alive() && !parser_.tunnel() && !eof_ && !draining_;
+  if (!in_.empty() && !parser_.tunnel()) {
+    close_now(make_error(Code::bad_response, Side::upstream));
+    return;
+  }
+  if (!outbox_.drained()) return;
+  if (!reusable) {
+    if (!write_ended_) transport_->shutdown_write();
+    close_now(Error{});
+    return;
+  }
+  phase_ = Phase::idle;
+  transport_->set_reading(true);
+  free_again_ = true;
+  resume();
+}
+
+void ClientConnection::begin_drain() {
+  draining_ = true;
+  if (phase_ != Phase::idle) return;
+  transport_->shutdown_write();
+  close_now({});
+}
+
+void ClientConnection::abort(Error why) {
+  fail(why);
+}
+
+void ClientConnection::fail(Error why) {
+  if (phase_ == Phase::closed) return;
+  http::ResponseUser* user = slot_.user.get();
+  const http::Wire wire = this->wire();
+  slot_.user.cut();
+  if (!request_done_ && wire.sent > 0) transport_->abort_on_close();
+  close_now(why);
+  if (user != nullptr) user->on_reset(why, wire);
+}
+
+void ClientConnection::close_now(Error why) {
+  if (phase_ == Phase::closed) return;
+  phase_ = Phase::closed;
+  close_reason_ = why;
+  in_.clear();
+  credit_.clear();
+  outbox_.reset();
+  resume();
+}
+
+}  // namespace proxy::http1

@@ -1,0 +1,21 @@
+// Field lines of a head or a trailer section, read by llhttp in its strict mode.
+// Not the start line, which parser.cc reads, and not the meaning of any field.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "proxy/base/error.h"
+#include "proxy/http/header_map.h"
+
+namespace proxy::http1 {
+
+enum class MessageKind : std::uint8_t { request, response };
+
+// Reads the lines in headers.block() from `offset` on, which must end with an empty line and have
+// been through a HeadScanner. Adds one field a line, by reference to the block.
+// none; bad_request (whatever the kind); head_too_large for more than `limit` fields.
+Code read_fields(MessageKind kind, http::HeaderMap& headers, std::size_t offset,
+                 std::size_t limit) noexcept;
+
+}  // namespace proxy::http1
