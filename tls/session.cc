@@ -35,7 +35,11 @@ Session::Session(std::shared_ptr<const Context> context, ClientTarget target)
   init(Role::client);
 }
 
-Session::~Session() = default;
+// Without a close_notify SSL_free would mark the session as not resumable; connections that just
+// end are normal, and truncation is HTTP's to notice.
+Session::~Session() {
+  if (ssl_ && done_ && !failed_) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN);
+}
 
 void Session::init(Role wanted) {
   if (context_->role() != wanted)

@@ -126,7 +126,8 @@ int SessionCallbacks::make_ticket(SSL* ssl, void*) noexcept {
   if (leaf != nullptr) end = std::min(end, not_after(leaf));
   const long most = SSL_CTX_get_timeout(SSL_get_SSL_CTX(ssl));
   const long left = static_cast<long>((end - now).count());
-  SSL_SESSION_set_timeout(ticket, std::clamp(left, 0L, most));
+  // OpenSSL cannot encode 0; a ticket of a certificate that has ended is not opened anyway.
+  SSL_SESSION_set_timeout(ticket, std::clamp(left, 1L, most));
   if (leaf != nullptr && session.intermediates_) {
     const std::string der = chain_to_der(session.intermediates_.get(), leaf);
     if (der.size() <= kMaxTicketChain)
@@ -147,18 +148,20 @@ SSL_TICKET_RETURN SessionCallbacks::open_ticket(SSL* ssl, SSL_SESSION* ticket, c
   Session& session = session_of(ssl);
   if (session.context_->now() > session.context_->not_after())
     return SSL_TICKET_RETURN_IGNORE_RENEW;
+  // TLS 1.3 clients use a ticket only once, so they get a new one each time. OpenSSL's TLS 1.2
+  // client drops the old session for a renewed one that it then gives to nobody.
+  const SSL_TICKET_RETURN use =
+      SSL_version(ssl) == TLS1_3_VERSION ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_USE;
   X509* leaf = SSL_SESSION_get0_peer(ticket);
   if (leaf == nullptr)
-    return session.context_->requires_client_certificate() ? SSL_TICKET_RETURN_IGNORE_RENEW
-                                                           : SSL_TICKET_RETURN_USE_RENEW;
+    return session.context_->requires_client_certificate() ? SSL_TICKET_RETURN_IGNORE_RENEW : use;
   void* der = nullptr;
   std::size_t size = 0;
   SSL_SESSION_get0_ticket_appdata(ticket, &der, &size);
   const X509Chain intermediates = chain_from_der(der, size);
   if (session.adopt_peer(leaf, intermediates.get()).failure != Failure::none)
     return SSL_TICKET_RETURN_IGNORE_RENEW;
-  // A new ticket each time: TLS 1.3 clients use one only once.
-  return SSL_TICKET_RETURN_USE_RENEW;
+  return use;
 }
 
 int SessionCallbacks::choose_alpn(SSL* ssl, const unsigned char** out, unsigned char* out_size,

@@ -27,6 +27,8 @@ tls::ClientTarget to_web(tls::ClientSessions& sessions) {
 bool resumed(const ContextPtr& client, const ContextPtr& server, tls::ClientSessions& sessions) {
   Link link(client, server, to_web(sessions));
   link.handshake();
+  INFO(link.server.session.facts().detail);
+  INFO(link.client.session.facts().detail);
   REQUIRE(link.both_done());
   REQUIRE(link.server.session.peer() != nullptr);
   REQUIRE(link.client.session.peer() != nullptr);
