@@ -24,7 +24,8 @@ constexpr std::string_view kEndpointForms =
 
 Problem refuse(const Key& key, std::string_view text, std::string_view why = {}) {
   if (why.empty()) return fmt::format("found {}; allowed: {}", quoted(text), allowed(key));
-  return fmt::format("found {}: {}; allowed: {}", quoted(text), why, allowed(key));
+  const auto* stop = why.ends_with('?') ? "" : ";";
+  return fmt::format("found {}: {}{} allowed: {}", quoted(text), why, stop, allowed(key));
 }
 
 // Seen often enough to deserve more than "not a duration".

@@ -39,6 +39,7 @@ std::string item_path(std::string_view list, std::size_t index) {
 
 // A key of this name in another section: "listen" at the top is likely to mean "inbound.listen".
 std::string_view elsewhere(std::string_view name) {
+  if (name.find_first_of(".[") != std::string_view::npos) return {};
   for (const auto& key : keys()) {
     if (key.path.ends_with(name) && key.path.size() > name.size() &&
         key.path[key.path.size() - name.size() - 1] == '.') {

@@ -102,7 +102,7 @@ struct Service {
   std::vector<std::string> hosts;
   /// The service's port: Host may name this port or none. 1..65535, default 80.
   std::uint16_t port = 80;
-  std::vector<Endpoint> endpoints;  ///< 1..256
+  std::vector<Endpoint> endpoints;  ///< 0..256; none: requests get 503 UH
   Balance balance = Balance::round_robin;
   ServiceTls tls;
   bool operator==(const Service&) const = default;
@@ -182,6 +182,8 @@ struct Limits {
 struct Timeouts {
   Milliseconds header{10'000};         ///< first byte of a head to its last; http1/ (408)
   Milliseconds body_idle{60'000};      ///< no byte of a body moves either way; may be 0 (SI)
+  /// An upgraded connection (WebSocket) or one passed through as TCP in which nothing moves; may be 0.
+  Milliseconds tunnel_idle{3'600'000};
   Milliseconds request{0};             ///< whole request, head to last byte; may be 0 (504 UT)
   Milliseconds connect{5'000};         ///< TCP connect upstream; upstream/ (503 UF)
   Milliseconds tls{10'000};            ///< detection + handshake, each side; server/, upstream/

@@ -39,7 +39,7 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:2:1: log.level: unknown key; allowed: workload, "
        "inbound, outbound, mtls, stats, log, limits, timeouts, workers\n"},
       {"nor is a path of the table", "outbound: {\"services[].port\": 1, listen: \":1\"}\n",
-       "hoplite.yaml:1:12: outbound.services[].port: unknown key; did you mean \"services\"? "
+       "hoplite.yaml:1:12: outbound.services[].port: unknown key; "
        "allowed: listen, unknown_host, services\n"},
       {"repeated scalar", kBase + "log:\n  level: info\n  level: debug\n",
        "hoplite.yaml:4:3: log.level: repeated; it stands at line 3 already\n"},
@@ -107,7 +107,7 @@ TEST_CASE("values out of range, without units, misspelt") {
        "hoplite.yaml:2:23: limits.connections: found \"-1\"; allowed: a whole number from 1 to "
        "1000000\n"},
       {"misspelt choice", kBase + "mtls: {mode: strickt}\n",
-       "hoplite.yaml:2:14: mtls.mode: found \"strickt\": did you mean \"strict\"?; allowed: off, "
+       "hoplite.yaml:2:14: mtls.mode: found \"strickt\": did you mean \"strict\"? allowed: off, "
        "permissive, strict\n"},
       {"control character in text", kBase + "workload: {name: \"a\\nb\"}\n",
        "hoplite.yaml:2:18: workload.name: found \"a\\x0ab\": it holds control characters or "

@@ -140,6 +140,18 @@ TEST_CASE("every scalar key outside lists has a flag and a variable, and both se
   CHECK(variable_name(*find_key("stats.listen")) == "HOPLITE_STATS_LISTEN");
 }
 
+TEST_CASE("every default is within its own bounds") {
+  auto config = default_config();
+  for (const auto& key : keys()) {
+    if (!has_flag(key)) continue;
+    const auto text = text_of(key, slot_of(key, &config));
+    if (text.empty()) continue;  // a listener or endpoint that is not set
+    INFO(key.path);
+    CHECK(assign(key, slot_of(key, &config), text) == std::nullopt);
+  }
+  CHECK(config == default_config());
+}
+
 TEST_CASE("--from and --to are inbound.listen and inbound.app, and not both ways at once") {
   const auto flags = parse_flags({"--from", ":8000", "--to=127.0.0.1:9898"});
   CHECK(flags.at("inbound.listen").flag == "--from");
