@@ -50,8 +50,8 @@ class Collector final : public prometheus::Collectable {
   struct Options {
     std::size_t label_sets = 1000;
     std::chrono::microseconds idle_expiry{0};  // 0: label sets stay for ever
-    WorkloadLabels own;
-    std::string version;                    // of hoplite_build_info
+    WorkloadLabels own{};
+    std::string version{};                  // of hoplite_build_info
     std::string istio_version = "unknown";  // tag of istio_build
   };
   explicit Collector(Options options);

@@ -112,13 +112,13 @@ std::string text(Flags flags);
 
 // What is said of one workload. An own value that is not configured is the empty string.
 struct WorkloadLabels {
-  std::string workload;
-  std::string workload_namespace;
-  std::string canonical_service;
-  std::string canonical_revision;
-  std::string app;
-  std::string version;
-  std::string cluster;
+  std::string workload{};
+  std::string workload_namespace{};
+  std::string canonical_service{};
+  std::string canonical_revision{};
+  std::string app{};
+  std::string version{};
+  std::string cluster{};
 
   bool operator==(const WorkloadLabels&) const = default;
 };
