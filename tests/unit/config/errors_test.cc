@@ -51,7 +51,7 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:2:3: found a list as a key; allowed: a name\n"},
       {"in a service",
        "outbound:\n  listen: \":1\"\n  services:\n  - hosts: [a]\n    endpoint: [\":2\"]\n",
-       "hoplite.yaml:4:5: outbound.services[0].endpoints: missing; allowed: a list of 1 to 256 of "
+       "hoplite.yaml:4:5: outbound.services[0].endpoints: missing; allowed: a list of 0 to 256 of "
        "HOST:PORT such as \"127.0.0.1:9898\", \"[::1]:9898\", \"backend.local:80\"\n"
        "hoplite.yaml:5:5: outbound.services[0].endpoint: unknown key; did you mean "
        "\"endpoints\"? allowed: name, namespace, hosts, port, endpoints, balance, tls\n"},
