@@ -20,7 +20,7 @@ enum class Failure : std::uint8_t {
   expired,          // a certificate of the chain is past its notAfter
   not_yet_valid,    // a certificate of the chain is before its notBefore
   wrong_san,        // not exactly one SPIFFE URI SAN, other trust domain, or not an expected name
-  bad_certificate,  // unreadable, wrong purpose, bad signature, too weak
+  bad_certificate,  // unreadable, wrong purpose, too weak
   version,          // no common TLS version (1.2 is the minimum)
   not_tls,          // the first bytes are no TLS, such as a plaintext HTTP request
   alert_from_peer,  // the peer sent a fatal alert that names none of the causes above

@@ -83,7 +83,8 @@ class Session {
   /// one. False: the session has failed.
   bool write(std::span<const std::span<const std::byte>> plain, CipherSink& out);
 
-  /// Writes close_notify once, when the handshake is done; reading goes on until `closed`.
+  /// Writes close_notify once, when the handshake is done; reading goes on until `closed`, and a
+  /// write after it fails the session.
   void shutdown(CipherSink& out);
 
   bool handshake_done() const noexcept { return done_; }
