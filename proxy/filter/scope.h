@@ -81,7 +81,7 @@ struct Scope {
   WorkerState& worker;
   telemetry::Direction direction;
   const tls::PeerIdentity* identity = nullptr;  // verified downstream peer; null on plaintext
-  std::string_view own_principal;               // our certificate's SPIFFE URI; may be empty
+  std::string_view own_principal = {};          // our certificate's SPIFFE URI; may be empty
   PeerMemo* downstream_peer = nullptr;          // inbound: never null
   PeerMemo* upstream_peer = nullptr;            // outbound: set before on_response
   const route::Plan* plan = nullptr;            // set before on_request
@@ -89,9 +89,9 @@ struct Scope {
   unsigned attempt = 1;                         // 1 = first try
 
   // What the filters found out.
-  telemetry::PartyRef peer;   // the other end of the hop; unset when no peer said anything yet
-  RequestId request_id;       // empty until on_request or on_local_reply
-  bool peer_sent_id = false;  // inbound: answer with our id / metadata only if asked so
+  telemetry::PartyRef peer{};  // the other end of the hop; unset when no peer said anything yet
+  RequestId request_id{};      // empty until on_request or on_local_reply
+  bool peer_sent_id = false;   // inbound: answer with our id / metadata only if asked so
   bool peer_sent_metadata = false;
   bool peer_named_operation = false;  // inbound: the request said x-envoy-decorator-operation
 };
