@@ -39,16 +39,28 @@ Slice* Chain::push_slice(ChunkPool& pool) {
 }
 
 void Chain::append(Chain&& tail) noexcept {
+  tail.offered_.reset();
   if (tail.head_ == nullptr) return;
-  if (tail_ == nullptr) {
-    head_ = tail.head_;
-  } else {
-    tail_->next = tail.head_;
+  offered_.reset();
+  size_ += std::exchange(tail.size_, 0);
+  Slice* first = std::exchange(tail.head_, nullptr);
+  Slice* last = std::exchange(tail.tail_, nullptr);
+  if (tail_ != nullptr && tail_->chunk.get() == first->chunk.get() &&
+      tail_->offset + tail_->length == first->offset) {
+    // Many short reads into one chunk stay one slice.
+    tail_->length += first->length;
+    Slice* joined = std::exchange(first, first->next);
+    ChunkPool& pool = joined->chunk->pool();
+    joined->chunk.reset();
+    pool.put_slice(joined);
+    if (first == nullptr) return;
   }
-  tail_ = tail.tail_;
-  size_ += tail.size_;
-  tail.head_ = tail.tail_ = nullptr;
-  tail.size_ = 0;
+  if (tail_ == nullptr) {
+    head_ = first;
+  } else {
+    tail_->next = first;
+  }
+  tail_ = last;
 }
 
 void Chain::append(const ChunkRef& chunk, std::size_t offset, std::size_t length) {
@@ -110,7 +122,8 @@ void Chain::append_copy(ChunkPool& pool, std::span<const std::byte> bytes) {
 void Chain::append_compact(ChunkPool& pool, Chain&& tail) {
   while (tail.head_ != nullptr) {
     Slice* slice = tail.head_;
-    if (slice->length < kSmall) {
+    const bool wasteful = std::size_t{slice->length} * 4 < slice->chunk->capacity();
+    if (slice->length < kSmall || wasteful) {
       append_copy(pool, slice->bytes());
       tail.drop_front(slice->length);
     } else {

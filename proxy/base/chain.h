@@ -30,13 +30,16 @@ class Chain {
   Chain(Chain&& other) noexcept
       : head_(std::exchange(other.head_, nullptr)),
         tail_(std::exchange(other.tail_, nullptr)),
-        size_(std::exchange(other.size_, 0)) {}
+        size_(std::exchange(other.size_, 0)) {
+    other.offered_.reset();
+  }
   Chain& operator=(Chain&& other) noexcept {
     if (this != &other) {
       clear();
       head_ = std::exchange(other.head_, nullptr);
       tail_ = std::exchange(other.tail_, nullptr);
       size_ = std::exchange(other.size_, 0);
+      other.offered_.reset();
     }
     return *this;
   }
@@ -46,7 +49,7 @@ class Chain {
   bool empty() const noexcept { return size_ == 0; }
   void clear() noexcept;
 
-  // All of `tail`, moved, behind what is here. No copy.
+  // All of `tail`, moved, behind what is here. No copy; joins slices that are contiguous.
   void append(Chain&& tail) noexcept;
   // `length` bytes from `offset` of `chunk`, by reference. Joins the last slice when contiguous.
   void append(const ChunkRef& chunk, std::size_t offset, std::size_t length);
@@ -55,12 +58,12 @@ class Chain {
   void append_copy(ChunkPool& pool, std::string_view text) {
     append_copy(pool, std::as_bytes(std::span(text)));
   }
-  // Like append(Chain), but slices under kSmall bytes are copied into the tail chunk, so that a
-  // queue of n bytes never pins more than 2n and one chunk (many tiny reads would otherwise each
-  // keep a whole read chunk alive).
+  // Like append(Chain), but a slice under kSmall bytes, or under a quarter of its chunk, is copied
+  // into the tail chunk: a queue of n bytes never pins more than 4n and one chunk (many tiny reads
+  // would otherwise each keep a whole read chunk alive).
   void append_compact(ChunkPool& pool, Chain&& tail);
 
-  // At least `at_least` (<= 16 KiB) writable bytes directly behind the last byte of this chain.
+  // At least `at_least` (<= 16,000) writable bytes directly behind the last byte of this chain.
   // They join the chain with commit(n), which must be the next call on this chain.
   std::span<std::byte> room(ChunkPool& pool, std::size_t at_least);
   void commit(std::size_t bytes);

@@ -23,6 +23,7 @@ ChunkPool::~ChunkPool() {
 }
 
 ChunkRef ChunkPool::get(std::size_t bytes) {
+  ASSERT(bytes <= kLargest);
   std::uint32_t size_class = 0;
   while (kSizes[size_class] - sizeof(Chunk) < bytes && size_class + 1 < kSizes.size()) ++size_class;
   const std::uint32_t size = kSizes[size_class];

@@ -76,6 +76,7 @@ class ChunkRef {
 class ChunkPool {
  public:
   static constexpr std::array<std::uint32_t, 4> kSizes = {1024, 4096, 16384, 65536};
+  static constexpr std::size_t kLargest = kSizes.back() - sizeof(Chunk);
   static constexpr std::size_t kKeptBytes = std::size_t{1} << 20;
 
   ChunkPool() = default;
@@ -83,8 +84,8 @@ class ChunkPool {
   ChunkPool& operator=(const ChunkPool&) = delete;
   ~ChunkPool();
 
-  // A chunk with room for at least `bytes`; `bytes` is at most the largest of kSizes.
-  // The room is what is left of the size class after the header.
+  // A chunk with room for at least `bytes`; `bytes` is at most kLargest. The room is what is left
+  // of the size class after the header.
   ChunkRef get(std::size_t bytes);
 
   // Chunks and slice nodes handed out and not yet returned: 0 at the end of every test.

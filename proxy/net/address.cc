@@ -19,7 +19,10 @@ T as(const sockaddr_storage& storage) noexcept {
 }  // namespace
 
 Result<SocketAddress> SocketAddress::parse(std::string_view literal, std::uint16_t port) {
-  const std::string text(literal);
+  const std::string text(literal.substr(0, literal.find('\0')));
+  if (text.size() != literal.size()) {
+    return std::unexpected(make_error(Code::bad_request, Side::local));
+  }
   sockaddr_storage storage{};
   sockaddr_in v4{};
   sockaddr_in6 v6{};

@@ -8,13 +8,14 @@
 #include <uv.h>
 
 #include <cerrno>
-#include <exception>
+#include <utility>
 
 #include "proxy/net/handle.h"
 
 namespace proxy::net {
 namespace {
 constexpr int kBacklog = 4096;  // the kernel lowers it to net.core.somaxconn
+constexpr int kAcceptsATurn = 16;
 
 std::unexpected<Error> failed() {
   return std::unexpected(make_error(Code::system, Side::local, errno));
@@ -27,9 +28,11 @@ bool set(int fd, int level, int option) {
 }  // namespace
 
 struct Listener::Node {
-  uv_tcp_t handle{};
+  explicit Node(BoundSocket bound) noexcept : socket(std::move(bound)) {}
+  uv_poll_t handle{};
   Listener* owner = nullptr;
   Loop* loop = nullptr;
+  BoundSocket socket;  // closed after the handle, as libuv asks
 };
 
 BoundSocket::~BoundSocket() {
@@ -61,41 +64,65 @@ Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive) {
   return socket;
 }
 
-Listener::Listener(Loop& loop, ListenerUser& user) : loop_(loop), user_(user), node_(new Node) {
-  if (uv_tcp_init(loop.uv(), &node_->handle) != 0) std::terminate();
-  node_->owner = this;
-  node_->loop = &loop;
-  node_->handle.data = node_;
-}
+Listener::Listener(Loop& loop, ListenerUser& user)
+    : loop_(loop), user_(user), retry_(loop, [this] { poll(); }) {}
 
 Listener::~Listener() {
   UvHandle<Node> closing(node_);
 }
 
 Result<> Listener::listen(BoundSocket socket) {
-  int error = uv_tcp_open(&node_->handle, socket.get());
+  ASSERT(node_ == nullptr);
+  if (::listen(socket.get(), kBacklog) != 0) return failed();
+  auto node = std::make_unique<Node>(std::move(socket));
+  const int error = uv_poll_init(loop_.uv(), &node->handle, node->socket.get());
   if (error != 0) return std::unexpected(make_error(Code::system, Side::local, -error));
-  socket.release();
-  error =
-      uv_listen(reinterpret_cast<uv_stream_t*>(&node_->handle), kBacklog, &Listener::on_connection);
-  if (error != 0) return std::unexpected(make_error(Code::system, Side::local, -error));
+  node_ = node.release();
+  node_->owner = this;
+  node_->loop = &loop_;
+  node_->handle.data = node_;
+  poll();
   return {};
 }
 
-void Listener::on_connection(uv_stream_s* handle, int status) noexcept {
-  auto& node = *static_cast<Node*>(handle->data);
-  if (node.owner == nullptr) return;
-  Loop::Turn turn(*node.loop);
-  node.owner->accept_waiting(status);
+void Listener::finish() {
+  if (node_ == nullptr) return;
+  Loop::Turn turn(loop_);
+  while (node_ != nullptr && accept_one()) {
+  }
+  retry_.stop();
+  UvHandle<Node> closing(std::exchange(node_, nullptr));
 }
 
-void Listener::accept_waiting(int status) {
-  if (status != 0) {
-    user_.on_accept_failed(-status);
-    return;
+void Listener::poll() {
+  uv_poll_start(&node_->handle, UV_READABLE, [](uv_poll_t* handle, int, int) noexcept {
+    on_ready(*static_cast<Node*>(handle->data));
+  });
+}
+
+// A few at a time: connections that are already here must not wait behind a flood of new ones.
+void Listener::on_ready(Node& node) {
+  Loop::Turn turn(*node.loop);
+  // The user may end this listener from its callback; the node lives on until it is closed.
+  for (int i = 0; i < kAcceptsATurn && node.owner != nullptr; ++i) {
+    if (!node.owner->accept_one()) return;
   }
-  auto transport = TcpTransport::accept(loop_, reinterpret_cast<uv_stream_t*>(&node_->handle));
-  if (transport != nullptr) user_.on_accept(std::move(transport));
+}
+
+bool Listener::accept_one() {
+  const int fd = ::accept4(node_->socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd >= 0) {
+    user_.on_accept(TcpTransport::adopt(loop_, fd));
+    return true;
+  }
+  const int error = errno;
+  if (error == EAGAIN || error == EWOULDBLOCK) return false;
+  // The connection went away while it waited, or had an error of its own (accept(2)): the next.
+  if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM) return true;
+  uv_poll_stop(&node_->handle);
+  retry_.start(kRetry);
+  user_.on_accept_failed(error);
+  return false;
 }
 
 }  // namespace proxy::net

@@ -2,18 +2,17 @@
 // Not a codec chooser: it hands out transports.
 #pragma once
 
+#include <chrono>
 #include <memory>
-#include <string>
 
 #include "proxy/net/address.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/tcp_transport.h"
-
-struct uv_stream_s;
+#include "proxy/net/timer.h"
 
 namespace proxy::net {
 
-// A bound, listening-to-be descriptor, closed by its destructor unless released.
+// A bound descriptor, listening or soon to, closed by its destructor unless released.
 class BoundSocket {
  public:
   explicit BoundSocket(int fd) noexcept : fd_(fd) {}
@@ -41,26 +40,37 @@ class ListenerUser {
  public:
   virtual ~ListenerUser() = default;
   virtual void on_accept(std::unique_ptr<TcpTransport> transport) = 0;
-  // Accepting failed (EMFILE and the like); the listener goes on by itself. `error` is an errno.
+  // Accepting failed (EMFILE and the like). The listener goes on by itself: it leaves the waiting
+  // connections to the kernel's queue and tries again every kRetry. `error` is an errno.
   virtual void on_accept_failed(int error) = 0;
 };
 
+// Accepts by itself rather than through uv_listen, which at EMFILE closes every waiting connection
+// and, without its spare descriptor, never returns from its accept loop.
 class Listener {
  public:
   Listener(Loop& loop, ListenerUser& user);
-  ~Listener();  // stops listening
+  ~Listener();  // stops listening; the kernel resets connections nobody accepted
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
+  // Begins to accept. on_accept comes in turns of the loop, never from inside this call.
   Result<> listen(BoundSocket socket);
+  // Accepts what waits in the kernel's queue (on_accept is called from inside), then stops
+  // listening: for drains, so that no connected client is reset.
+  void finish();
+
+  static constexpr std::chrono::milliseconds kRetry{100};
 
  private:
   struct Node;
-  static void on_connection(uv_stream_s* handle, int status) noexcept;
-  void accept_waiting(int status);
+  static void on_ready(Node& node);
+  bool accept_one();
+  void poll();
 
   Loop& loop_;
   ListenerUser& user_;
-  Node* node_;
+  Node* node_ = nullptr;
+  Timer retry_;
 };
 
 }  // namespace proxy::net

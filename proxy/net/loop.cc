@@ -37,11 +37,19 @@ Loop::Loop()
 Loop::~Loop() {
   {
     Turn turn(*this);  // the last reaping
+    const std::scoped_lock lock(posted_mutex_);
+    posted_.clear();
   }
   timers_.close();
   uv_close(reinterpret_cast<uv_handle_t*>(wake_),
            [](uv_handle_t* wake) noexcept { delete reinterpret_cast<uv_async_t*>(wake); });
-  uv_run(uv_.get(), UV_RUN_DEFAULT);
+  // One that is not closing would be waited for without end below.
+  uv_walk(
+      uv_.get(), [](uv_handle_t* handle, void*) noexcept { ASSERT(uv_is_closing(handle) != 0); },
+      nullptr);
+  // Again if it comes back early because of a stop() that no run() has seen.
+  while (uv_run(uv_.get(), UV_RUN_DEFAULT) != 0) {
+  }
   read_chunk_.reset();
   ASSERT(tasks_.empty() && dirty_.empty() && dead_.empty());
 }
@@ -49,6 +57,9 @@ Loop::~Loop() {
 void Loop::run() {
   // The wake-up handle keeps a running loop alive: a worker waits for posts even when idle.
   uv_ref(reinterpret_cast<uv_handle_t*>(wake_));
+  {
+    Turn turn(*this);  // what was queued before the loop ran would wait for the first event
+  }
   uv_run(uv_.get(), UV_RUN_DEFAULT);
   uv_unref(reinterpret_cast<uv_handle_t*>(wake_));
 }
@@ -82,12 +93,12 @@ void Loop::run_posted() {
   for (const auto& task : tasks) task();
 }
 
-ChunkRef& Loop::read_chunk(std::size_t room) {
+ChunkRef& Loop::read_chunk(std::size_t room, std::size_t at_least) {
   if (read_chunk_ && read_chunk_->references() == 1 && read_chunk_->capacity() >= room) {
     read_chunk_->forget_used();
     return read_chunk_;
   }
-  if (!read_chunk_ || read_chunk_->room().size() < room) {
+  if (!read_chunk_ || read_chunk_->references() == 1 || read_chunk_->room().size() < at_least) {
     read_chunk_.reset();
     read_chunk_ = chunks_.get(room);
   }

@@ -64,14 +64,15 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  // Runs until stop(), or until nothing is left to wait for.
+  // Runs until stop(): waits for posts even when nothing else is there to wait for.
   void run();
-  // Makes run() return after the present turn.
+  // Makes run() return after the present turn. From this thread; others post() it.
   void stop() noexcept;
   // One pass over what is ready now (or, with `wait`, after waiting for the first event): tests.
   void run_once(bool wait);
 
-  // From any thread: `task` runs in a turn of this loop. Tasks never run after ~Loop began.
+  // From any thread: `task` runs in a turn of this loop. Tasks never run after ~Loop began; those
+  // left over are destroyed by it.
   void post(std::function<void()> task);
 
   void at_turn_end(TurnTask& task) noexcept {
@@ -95,8 +96,9 @@ class Loop {
 
   ChunkPool& chunks() noexcept { return chunks_; }
   TimerQueue& timers() noexcept { return timers_; }
-  // Where socket reads go: one chunk used again and again while nobody keeps slices of it.
-  ChunkRef& read_chunk(std::size_t room);
+  // Where socket reads go: one chunk used again and again while nobody keeps slices of it; then
+  // what is left of it while that is `at_least` bytes; then a new one with `room` bytes.
+  ChunkRef& read_chunk(std::size_t room, std::size_t at_least);
   // The chunk that the last read_chunk() gave.
   ChunkRef& read_chunk_in_use() noexcept { return read_chunk_; }
 
@@ -135,7 +137,11 @@ class Loop {
   void end_turn();
   void run_posted();
 
-  ChunkPool chunks_;  // first: outlives all that holds chunks
+  // Before timers_, whose constructor asks for the time.
+  unsigned depth_ = 0;
+  std::uint64_t turn_now_us_ = 0;
+  std::uint64_t clock_offset_us_ = 0;
+  ChunkPool chunks_;  // outlives all that holds chunks
   std::unique_ptr<uv_loop_s, UvLoopDelete> uv_;
   TimerQueue timers_;
   uv_async_s* wake_ = nullptr;  // frees itself in its close callback
@@ -145,9 +151,6 @@ class Loop {
   IntrusiveList<TurnTask> tasks_;
   IntrusiveList<Flushable> dirty_;
   IntrusiveList<Reapable> dead_;
-  unsigned depth_ = 0;
-  std::uint64_t turn_now_us_ = 0;
-  std::uint64_t clock_offset_us_ = 0;
 };
 
 }  // namespace proxy::net

@@ -2,6 +2,7 @@
 // Not buffered beyond what write() was given; back-pressure is unsent() and on_sent.
 #include "proxy/net/tcp_transport.h"
 
+#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
@@ -16,10 +17,14 @@ namespace {
 constexpr std::size_t kFirstRead = 16000;
 constexpr std::size_t kBulkRead = 64000;
 constexpr std::size_t kMaxSlices = 64;
+// What waits for a full socket to take more. Not all there is: on_sent is the measure of progress,
+// and a slow reader must not look like a dead one until its last byte is gone.
+constexpr std::size_t kWaitingWrite = 16384;
+constexpr std::size_t kWaitingSlices = 4;  // as many as libuv keeps without allocating
 
-std::size_t gather(const Chain& chain, std::array<uv_buf_t, kMaxSlices>& buffers) {
+std::size_t gather(const Chain& chain, std::span<uv_buf_t> buffers) {
   std::size_t n = 0;
-  for (const Slice* slice = chain.slices(); slice != nullptr && n < kMaxSlices;
+  for (const Slice* slice = chain.slices(); slice != nullptr && n < buffers.size();
        slice = slice->next) {
     const auto bytes = slice->bytes();
     buffers[n++] = uv_buf_init(reinterpret_cast<char*>(const_cast<std::byte*>(bytes.data())),
@@ -61,12 +66,16 @@ TcpTransport::~TcpTransport() {
   if (reset_on_close_ && state_ == State::open) closing.close_reset();
 }
 
-std::unique_ptr<TcpTransport> TcpTransport::accept(Loop& loop, uv_stream_s* listening) {
+std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd) {
   auto* node = new Node;
   if (uv_tcp_init(loop.uv(), &node->handle) != 0) std::terminate();
-  node->handle.data = node;
   std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::open));
-  if (uv_accept(listening, reinterpret_cast<uv_stream_t*>(&node->handle)) != 0) return nullptr;
+  const int error = uv_tcp_open(&node->handle, fd);
+  if (error != 0) {
+    ::close(fd);
+    transport->fail(Code::connection_lost, error);
+    return transport;
+  }
   uv_tcp_nodelay(&node->handle, 1);
   return transport;
 }
@@ -108,11 +117,12 @@ void TcpTransport::put_back(Chain bytes) {
 // One event a call, then in the queue again while more is owed: each event may change what is.
 void TcpTransport::run_at_turn_end() {
   if (user_ == nullptr) return;
-  if (state_ == State::open && !announced_) {
+  const bool was_open = state_ == State::open || !unread_.empty();
+  if (was_open && !announced_) {
     announced_ = true;
     update_reading();
     if (!out_.empty() || shutdown_wanted_) loop_.mark_dirty(*this);
-    if (!unread_.empty() || eof_) loop_.at_turn_end(*this);
+    if (!unread_.empty() || eof_ || failure_.code != Code::none) loop_.at_turn_end(*this);
     user_->on_open(nullptr);
     return;
   }
@@ -131,7 +141,7 @@ void TcpTransport::run_at_turn_end() {
 }
 
 void TcpTransport::write(Chain bytes) {
-  if (state_ == State::closed) return;
+  if (state_ == State::closed || write_broken_) return;
   out_.append(std::move(bytes));
   if (node_->in_flight.empty()) loop_.mark_dirty(*this);
 }
@@ -142,7 +152,7 @@ void TcpTransport::shutdown_write() {
 }
 
 void TcpTransport::flush() {
-  if (state_ != State::open || !node_->in_flight.empty()) return;
+  if (state_ != State::open || write_broken_ || !node_->in_flight.empty()) return;
   std::size_t sent = 0;
   while (!out_.empty()) {
     std::array<uv_buf_t, kMaxSlices> buffers;
@@ -151,7 +161,7 @@ void TcpTransport::flush() {
                                static_cast<unsigned>(count));
     if (n == UV_EAGAIN) break;
     if (n < 0) {
-      fail(Code::connection_lost, n);
+      write_failed(n);
       return;
     }
     out_.drop_front(static_cast<std::size_t>(n));
@@ -169,11 +179,16 @@ void TcpTransport::flush() {
 }
 
 void TcpTransport::write_rest() {
-  std::array<uv_buf_t, kMaxSlices> buffers;
-  const std::size_t count = gather(out_, buffers);
+  node_->in_flight = out_.take_front(std::min(out_.size(), kWaitingWrite));
+  std::array<uv_buf_t, kWaitingSlices> buffers;
+  const std::size_t count = gather(node_->in_flight, buffers);
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < count; ++i) bytes += buffers[i].len;
-  node_->in_flight = out_.take_front(bytes);
+  if (bytes < node_->in_flight.size()) {
+    Chain waiting = node_->in_flight.take_front(bytes);
+    node_->in_flight.append(std::move(out_));
+    out_ = std::exchange(node_->in_flight, std::move(waiting));
+  }
   node_->write.data = node_;
   const int error =
       uv_write(&node_->write, reinterpret_cast<uv_stream_t*>(&node_->handle), buffers.data(),
@@ -183,14 +198,15 @@ void TcpTransport::write_rest() {
                  Loop::Turn turn(*node.loop);
                  node.owner->on_written(status);
                });
-  if (error != 0) fail(Code::connection_lost, error);
+  if (error != 0) write_failed(error);
 }
 
 void TcpTransport::on_written(int status) {
   const std::size_t bytes = node_->in_flight.size();
   node_->in_flight.clear();
+  if (state_ == State::closed) return;
   if (status != 0) {
-    fail(Code::connection_lost, status);
+    write_failed(status);
     return;
   }
   if (!out_.empty() || shutdown_wanted_) loop_.mark_dirty(*this);
@@ -204,6 +220,10 @@ std::size_t TcpTransport::unsent() const noexcept {
 void TcpTransport::set_reading(bool on) {
   if (want_reading_ == on) return;
   want_reading_ = on;
+  if (!on && write_broken_) {
+    fail(Code::connection_lost, write_error_);
+    return;
+  }
   update_reading();
   if (on && (!unread_.empty() || (eof_ && !eof_told_))) loop_.at_turn_end(*this);
 }
@@ -221,7 +241,7 @@ void TcpTransport::update_reading() {
       stream,
       [](uv_handle_t* handle, std::size_t, uv_buf_t* buffer) noexcept {
         auto& node = *static_cast<Node*>(handle->data);
-        const auto room = node.loop->read_chunk(node.read_size)->room();
+        const auto room = node.loop->read_chunk(node.read_size, node.read_size / 4)->room();
         *buffer = uv_buf_init(reinterpret_cast<char*>(room.data()),
                               static_cast<unsigned>(std::min(room.size(), node.read_size)));
       },
@@ -234,14 +254,14 @@ void TcpTransport::update_reading() {
 }
 
 void TcpTransport::on_read(std::ptrdiff_t n) {
-  if (n == UV_EOF) {
+  if (n == UV_EOF && !write_broken_) {
     eof_ = eof_told_ = true;
     reading_ = false;
     user_->on_eof();
     return;
   }
   if (n < 0) {
-    fail(Code::connection_lost, static_cast<int>(n));
+    fail(Code::connection_lost, write_broken_ ? write_error_ : static_cast<int>(n));
     return;
   }
   const auto bytes = static_cast<std::size_t>(n);
@@ -257,6 +277,19 @@ void TcpTransport::on_read(std::ptrdiff_t n) {
   Chain chain;
   chain.append(chunk, offset, bytes);
   user_->on_bytes(std::move(chain));
+}
+
+// The socket is dead for writing. If the peer ended it, what it had said before may be waiting to
+// be read, with the error behind it; on_closed comes when that is reached.
+void TcpTransport::write_failed(int uv_error) {
+  const bool ended_by_peer = uv_error == UV_EPIPE || uv_error == UV_ECONNRESET;
+  if (!reading_ || !ended_by_peer) {
+    fail(Code::connection_lost, uv_error);
+    return;
+  }
+  write_broken_ = true;
+  write_error_ = uv_error;
+  out_.clear();
 }
 
 void TcpTransport::fail(Code code, int uv_error) {

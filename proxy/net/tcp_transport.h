@@ -8,17 +8,12 @@
 #include "proxy/net/loop.h"
 #include "proxy/net/transport.h"
 
-struct uv_stream_s;
-struct uv_connect_s;
-struct uv_write_s;
-struct uv_buf_t;
-
 namespace proxy::net {
 
 class TcpTransport final : public Transport, public Reapable, private TurnTask, private Flushable {
  public:
-  // The next connection waiting on a listening handle; null when accepting failed.
-  static std::unique_ptr<TcpTransport> accept(Loop& loop, uv_stream_s* listening);
+  // Over a connected, non-blocking descriptor, which it owns from now on. Never null.
+  static std::unique_ptr<TcpTransport> adopt(Loop& loop, int fd);
   // Begins to connect; on_open or on_closed(connect_failed) follows. Never null.
   static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to);
   ~TcpTransport() override;
@@ -47,6 +42,7 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   void write_rest();
   void update_reading();
   void fail(Code code, int uv_error);
+  void write_failed(int uv_error);
   void on_read(std::ptrdiff_t n);
   void on_written(int status);
 
@@ -57,11 +53,13 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   Chain unread_;     // put back, for the next user
   Error failure_{};  // told at the turn's end
   State state_;
+  int write_error_ = 0;
   bool announced_ = false;  // on_open was told to the present user
   bool want_reading_ = true;
   bool reading_ = false;
   bool eof_ = false;
-  bool eof_told_ = false;  // to the present user
+  bool write_broken_ = false;  // the peer takes no more, but what it had sent can still be read
+  bool eof_told_ = false;      // to the present user
   bool shutdown_wanted_ = false;
   bool shutdown_sent_ = false;
   bool reset_on_close_ = false;

@@ -88,7 +88,7 @@ void TimerQueue::arm() {
     uv_timer_stop(uv_);
     return;
   }
-  const std::uint64_t now = loop_.now_ms();
+  const std::uint64_t now = loop_.precise_now_us() / 1000;
   // libuv counts from its own cached clock, which may lag behind ours.
   uv_update_time(loop_.uv());
   uv_timer_start(
@@ -102,6 +102,7 @@ void TimerQueue::arm() {
 }
 
 void TimerQueue::advance(std::uint64_t now_ms) {
+  armed_ms_ = 0;  // timers started by those that fire below need no arming of their own
   while (done_ms_ < now_ms) {
     // Jump over ticks in which nothing is filed.
     const std::uint64_t next = next_event_ms();
@@ -127,7 +128,6 @@ void TimerQueue::advance(std::uint64_t now_ms) {
       timer->fire_();
     }
   }
-  armed_ms_ = 0;
   arm();
 }
 

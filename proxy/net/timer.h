@@ -19,10 +19,12 @@ class TimerQueue;
 // A plain member of its owner: its destructor stops it at once, so it can call no dead object.
 class Timer : public ListHook<Timer> {
  public:
-  // `fire` runs in a turn of the loop. It may start the timer again and may reap its owner.
+  // `fire` runs in a turn of the loop. It may start this timer again, start, stop and destroy any
+  // other, and reap (not destroy) its own owner.
   Timer(Loop& loop, std::function<void()> fire);
 
-  // (Re)starts: fires once, `after` from now. Starting later than before costs next to nothing.
+  // (Re)starts: fires once, `after` from the turn's now. Starting later than before costs next to
+  // nothing. Negative is 0, and 0 fires in the next millisecond, never in this call.
   void start(std::chrono::milliseconds after);
   void stop() noexcept;
   bool running() const noexcept { return running_; }

@@ -37,8 +37,7 @@ TlsTransport::TlsTransport(std::unique_ptr<Transport> lower, std::unique_ptr<tls
           session_->release_idle_buffers();
           return;
         }
-        closed_told_ = false;
-        loop_.at_turn_end(*this);
+        end_linger();
       }) {}
 
 TlsTransport::~TlsTransport() = default;
@@ -67,61 +66,71 @@ void TlsTransport::on_open(const tls::HandshakeFacts*) {
 }
 
 void TlsTransport::on_bytes(Chain bytes) {
-  if (failed_) return;  // lingering: nothing more is wanted of this peer
+  if (failed_ || eof_) return;  // nothing more is wanted of this peer
   cipher_in_.append(std::move(bytes));
   pump();
 }
 
-// Decrypts while there is input and the user wants to read.
+// A handshake goes on whatever the user wants to read; data waits for a user who does.
+bool TlsTransport::may_pump() const noexcept {
+  if (failed_ || eof_ || (cipher_in_.empty() && !more_pending_)) return false;
+  if (!session_->handshake_done()) return true;
+  return announced_ && want_reading_ && unread_.empty();
+}
+
 void TlsTransport::pump() {
-  Sink sink(*this);
-  while (!failed_ && want_reading_ && (!cipher_in_.empty() || more_pending_)) {
+  using Status = tls::Session::Status;
+  while (may_pump()) {
     Chain plain;
-    tls::Session::Status status{};
+    Status status = Status::more;
     // One chunk's worth at a time, so that the user can stop us in between.
-    do {
-      ChunkRef& chunk = loop_.read_chunk(kMinPlainRoom);
-      auto room = chunk->room();
-      if (room.size() > kPlainRoom) room = room.first(kPlainRoom);
-      const auto input = cipher_in_.first();
-      auto left = input;
-      const auto result = session_->read(left, room, sink);
-      const std::size_t offset = chunk->used();
-      chunk->grow_used(result.plain);
-      plain.append(chunk, offset, result.plain);
-      cipher_in_.drop_front(input.size() - left.size());
-      status = result.status;
-      more_pending_ = status == tls::Session::Status::more;
-    } while (plain.size() < kPlainRoom && status != tls::Session::Status::closed &&
-             status != tls::Session::Status::failed && (!cipher_in_.empty() || more_pending_));
+    while (plain.size() < kPlainRoom && may_pump() &&
+           (status == Status::more || status == Status::want_input)) {
+      status = decrypt(plain);
+    }
     after_session_call();
-    deliver(std::move(plain));
-    if (status == tls::Session::Status::failed) {
+    if (!announced_ && session_->handshake_done()) announce();
+    if (!plain.empty()) {
+      quiet_.start(kQuiet);
+      user_->on_bytes(std::move(plain));
+    }
+    if (status == Status::failed) {
       fail(make_error(session_->handshake_done() ? Code::connection_lost : Code::tls_handshake,
                       Side::local));
       return;
     }
-    if (status == tls::Session::Status::closed) {
+    if (status == Status::closed) {
       cipher_in_.clear();
       more_pending_ = false;
       eof_ = true;
       loop_.at_turn_end(*this);
-      return;
     }
   }
   update_lower_reading();
 }
 
-void TlsTransport::deliver(Chain plain) {
-  if (!announced_ && session_->handshake_done()) {
-    announced_ = true;
-    quiet_.start(kQuiet);
-    user_->on_open(&session_->facts());
-    if (!plain_out_.empty() || shutdown_wanted_) loop_.mark_dirty(*this);
-  }
-  if (plain.empty()) return;
+// One call of the session. Until on_open was told it gets no room for data, so none comes before.
+tls::Session::Status TlsTransport::decrypt(Chain& plain) {
+  Sink sink(*this);
+  ChunkRef& chunk = loop_.read_chunk(kPlainRoom, kMinPlainRoom);
+  std::span<std::byte> room = announced_ ? chunk->room() : std::span<std::byte>{};
+  if (room.size() > kPlainRoom) room = room.first(kPlainRoom);
+  const auto input = cipher_in_.first();
+  auto left = input;
+  const auto result = session_->read(left, room, sink);
+  const std::size_t offset = chunk->used();
+  chunk->grow_used(result.plain);
+  plain.append(chunk, offset, result.plain);
+  cipher_in_.drop_front(input.size() - left.size());
+  more_pending_ = result.status == tls::Session::Status::more;
+  return result.status;
+}
+
+void TlsTransport::announce() {
+  announced_ = true;
   quiet_.start(kQuiet);
-  user_->on_bytes(std::move(plain));
+  if (!plain_out_.empty() || shutdown_wanted_) loop_.mark_dirty(*this);
+  user_->on_open(&session_->facts());
 }
 
 // What the session wrote (flights, tickets, alerts) goes out with this turn's write.
@@ -133,9 +142,7 @@ void TlsTransport::after_session_call() {
 
 void TlsTransport::on_eof() {
   if (failed_) {
-    quiet_.stop();
-    closed_told_ = false;
-    loop_.at_turn_end(*this);
+    end_linger();
     return;
   }
   if (eof_) return;
@@ -167,9 +174,7 @@ void TlsTransport::on_closed(Error why) {
   }
   if (!failed_) failure_ = why;
   failed_ = true;
-  closed_told_ = false;
-  quiet_.stop();
-  loop_.at_turn_end(*this);
+  end_linger();
 }
 
 // Tells the peer why by the alert that is already queued, gives it a moment to read that, and only
@@ -178,7 +183,7 @@ void TlsTransport::fail(Error why) {
   if (failed_) return;
   failed_ = true;
   failure_ = why;
-  closed_told_ = true;  // until the linger ends
+  lingering_ = true;
   cipher_in_.clear();
   plain_out_.clear();
   lower_->set_reading(true);
@@ -186,30 +191,37 @@ void TlsTransport::fail(Error why) {
   quiet_.start(kLinger);
 }
 
+void TlsTransport::end_linger() {
+  lingering_ = false;
+  quiet_.stop();
+  loop_.at_turn_end(*this);
+}
+
+// One event a call, then in the queue again while more is owed: each event may change what is.
 void TlsTransport::run_at_turn_end() {
-  if (failed_) {
-    if (closed_told_) return;
-    closed_told_ = true;
-    user_->on_closed(failure_);
-    return;
-  }
+  if (closed_told_) return;
   if (!announced_ && session_->handshake_done()) {
     loop_.at_turn_end(*this);
-    deliver({});
+    announce();
     return;
   }
-  if (!want_reading_) return;
-  if (!unread_.empty()) {
+  if (want_reading_ && announced_ && !unread_.empty()) {
     loop_.at_turn_end(*this);
     user_->on_bytes(std::move(unread_));
     return;
   }
-  if (eof_ && !eof_told_) {
+  if (want_reading_ && announced_ && eof_ && !eof_told_) {
     eof_told_ = true;
+    loop_.at_turn_end(*this);
     user_->on_eof();
     return;
   }
-  pump();
+  if (!failed_) {
+    pump();
+  } else if (!lingering_) {
+    closed_told_ = true;
+    user_->on_closed(failure_);
+  }
 }
 
 void TlsTransport::write(Chain bytes) {

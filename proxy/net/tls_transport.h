@@ -51,9 +51,12 @@ class TlsTransport final : public Transport,
   void run_at_turn_end() override;
   void flush() override;
 
+  bool may_pump() const noexcept;
   void pump();
-  void deliver(Chain plain);
+  tls::Session::Status decrypt(Chain& plain);
+  void announce();
   void fail(Error why);
+  void end_linger();
   void after_session_call();
   void update_lower_reading();
 
@@ -78,6 +81,7 @@ class TlsTransport final : public Transport,
   bool eof_told_ = false;
   bool shutdown_wanted_ = false;
   bool failed_ = false;
+  bool lingering_ = false;  // until a refused peer has had time to read why
   bool closed_told_ = false;
 };
 

@@ -23,9 +23,10 @@ class TransportUser {
   virtual void on_bytes(Chain bytes) = 0;
   // The peer has ended its half; it may go on reading. No on_bytes follows.
   virtual void on_eof() = 0;
-  // This many bytes given to write() have left for the kernel.
+  // This many bytes given to write() have left for the kernel. None follows on_closed.
   virtual void on_sent(std::size_t bytes) = 0;
-  // Last. The transport is dead; its owner reaps it.
+  // Last, and once. The transport is dead; its owner reaps it. When writing fails, what the peer
+  // had sent before is delivered first, as long as reading stays on (an early response, say).
   virtual void on_closed(Error why) = 0;
 };
 
