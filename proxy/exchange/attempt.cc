@@ -29,6 +29,7 @@ void Attempt::attach(upstream::PooledConnection& connection) {
   if (connection.note() == nullptr) {
     auto note = std::make_unique<UpstreamNote>();
     exchange_.describe_upstream(connection.peer(), note->peer);
+    if (connection.peer() != nullptr) note->principal = connection.peer()->spiffe_uri;
     connection.note() = std::move(note);
   }
   note_ = static_cast<UpstreamNote*>(connection.note().get());
@@ -44,7 +45,7 @@ void Attempt::release() noexcept {
 }
 
 void Attempt::cancel(Error why) {
-  static_cast<upstream::Waiter*>(this)->unlink();
+  unlink();
   if (stream) stream->reset(why);
   release();
 }

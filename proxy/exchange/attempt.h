@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "proxy/filter/scope.h"
 #include "proxy/http/stream.h"
 #include "proxy/upstream/pool.h"
 
@@ -14,7 +15,7 @@ class Exchange;
 // What the exchange keeps with an upstream connection.
 struct UpstreamNote final : public upstream::ConnectionNote {
   filter::PeerMemo peer;
-  telemetry::SeriesCache series;
+  std::string principal;  // verified; empty on plaintext
 };
 
 // A member of its exchange, used again for each try.
@@ -37,7 +38,6 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
   // Empty before the first begin().
   std::string_view address() const noexcept;
   UpstreamNote& note() noexcept { return *note_; }
-  bool has_note() const noexcept { return note_ != nullptr; }
   void forget() noexcept { last_ = nullptr; }
 
  private:

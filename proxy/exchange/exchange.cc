@@ -3,6 +3,7 @@
 #include "proxy/exchange/exchange.h"
 
 #include <chrono>
+#include <cstdio>
 #include <utility>
 
 #include "proxy/http/reply.h"
@@ -37,9 +38,9 @@ Exchange::Exchange(ExchangePool& pool, Environment& environment)
       deadline_(environment.loop, [this] { deadline_passed(); }),
       progress_(environment.loop, [this] { stalled(); }) {}
 
-void Exchange::start(http::ServerStream& stream, Downstream& downstream,
+void Exchange::start(http::ServerStream& from, Downstream& downstream,
                      std::shared_ptr<const Rules> rules, Error refusal) {
-  join(*this, this->stream, stream, stream.user);
+  join(static_cast<http::RequestUser&>(*this), stream, from, from.user);
   downstream_ = &downstream;
   rules_ = std::move(rules);
   refusal_ = refusal;
@@ -139,7 +140,11 @@ void Exchange::begin_attempt(std::size_t not_this) {
 
 void Exchange::attempt_ready() {
   upstream_start_us_ = environment_.loop.now_us();
+  const UpstreamNote& note = attempt_.note();
   scope_.upstream_peer = &attempt_.note().peer;
+  upstream_principal_.assign(note.principal);
+  upstream_policy_ = note.principal.empty() ? telemetry::SecurityPolicy::none
+                                            : telemetry::SecurityPolicy::mutual_tls;
   if (scope_.direction == telemetry::Direction::outbound) {
     scope_.peer = attempt_.note().peer.base_ref;
   }
@@ -248,14 +253,14 @@ void Exchange::reply(Error why) {
     return;
   }
   replying_ = true;
-  const std::string_view body = http::make_reply(why, response_);
-  rules_->filters->on_local_reply(response_, scope_);
-  code_ = response_.status;
+  http::Reply made = http::make_reply(why);
+  rules_->filters->on_local_reply(made.head, scope_);
+  code_ = made.head.status;
   first_byte_us_ = environment_.loop.now_us() - start_us_;
   deadline_.stop();
-  stream->send_head(response_);
+  stream->send_head(made.head);
   Chain text;
-  text.append_copy(environment_.loop.chunks(), body);
+  text.append_copy(environment_.loop.chunks(), made.body);
   stream->send_data(std::move(text));
   stream->send_end({});
   response_ended_ = true;
@@ -295,7 +300,8 @@ void Exchange::deadline_passed() {
 // Runs while a body is under way in either direction; waiting for the response's head is the
 // request timeout's business.
 void Exchange::watch_progress() {
-  const auto idle = rules_->config->timeouts.body_idle;
+  const auto& timeouts = rules_->config->timeouts;
+  const auto idle = tunnel_ ? timeouts.tunnel_idle : timeouts.body_idle;
   if (idle.count() == 0) return;
   const bool request_flows = head_received_ && !request_ended_ && !replying_;
   const bool response_flows = code_ != 0;

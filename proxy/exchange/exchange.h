@@ -21,6 +21,8 @@ class ExchangePool;
 
 class Exchange final : public http::RequestUser, public net::Reapable, public ListHook<Exchange> {
  public:
+  using ListHook<Exchange>::unlink;
+
   Exchange(ExchangePool& pool, Environment& environment);
 
   // `refusal`, if not none: the request is answered with it once its head is there.
@@ -75,7 +77,6 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   Downstream* downstream_ = nullptr;
   filter::Scope scope_;
   http::RequestHead head_;
-  http::ResponseHead response_;  // the storage of heads made or passed on here
   http::HeaderMap trailers_;
   Attempt attempt_;
   upstream::Cluster* cluster_ = nullptr;
@@ -86,6 +87,8 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   net::Timer progress_;  // body idle
   telemetry::Flags flags_;
   std::string_view details_;
+  std::string upstream_principal_;  // of the last attempt's connection
+  telemetry::SecurityPolicy upstream_policy_ = telemetry::SecurityPolicy::unknown;
   std::uint64_t start_us_ = 0;
   std::uint64_t start_unix_us_ = 0;
   std::uint64_t upstream_start_us_ = 0;

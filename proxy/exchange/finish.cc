@@ -77,18 +77,21 @@ void Exchange::finish(http::Wire wire) {
   facts.path = head_.target_view();
   facts.protocol_text = http::version_text(head_.version);
   facts.upstream_address = attempt_.address();
-  facts.request_id = head_.headers.get(http::NameId::x_request_id).value_or("");
+  facts.request_id = scope_.request_id.view();
   facts.trace_id = trace_id(head_.headers.get(http::NameId::traceparent).value_or(""));
   facts.response_code_details = details_;
   if (outbound) {
-    if (attempt_.has_note()) facts.peer_principal = attempt_.note().peer.base.peer_principal;
+    facts.peer_principal = upstream_principal_;
+    if (rules_->config->stats.source_security_policy == config::SourcePolicy::verified) {
+      facts.policy = upstream_policy_;
+    }
   } else if (downstream_->identity != nullptr) {
     facts.peer_principal = downstream_->identity->spiffe_uri;
   }
 
   attempt_.cancel(make_error(Code::downstream_closed, Side::downstream));
   if (retrying_) cluster_->retry_ended();
-  static_cast<ListHook<Exchange>*>(this)->unlink();
+  unlink();
   telemetry::Shard& shard = environment_.filters.shard;
   shard.add(telemetry::Counter::bytes, wire.received, telemetry::Side::downstream,
             telemetry::Way::received);
@@ -128,7 +131,6 @@ void Exchange::clear() {
   rules_.reset();
   downstream_ = nullptr;
   head_.clear();
-  response_.clear();
   trailers_.clear();
   pending_.clear();
   replay_.clear();
@@ -136,12 +138,15 @@ void Exchange::clear() {
   refusal_ = {};
   flags_ = {};
   details_ = {};
+  upstream_principal_.clear();
+  upstream_policy_ = telemetry::SecurityPolicy::unknown;
   scope_.identity = nullptr;
   scope_.upstream_peer = nullptr;
   scope_.plan = nullptr;
   scope_.upstream_us = 0;
   scope_.attempt = 1;
-  scope_.peer_sent_id = scope_.peer_sent_metadata = false;
+  scope_.request_id = {};
+  scope_.peer_sent_id = scope_.peer_sent_metadata = scope_.peer_named_operation = false;
   upstream_start_us_ = first_byte_us_ = body_credited_ = body_sent_upstream_ = 0;
   attempts_ = 0;
   code_ = 0;

@@ -51,6 +51,8 @@ class Connecting final : public net::Reapable,
                          public ListHook<Connecting>,
                          private net::TransportUser {
  public:
+  using ListHook<Connecting>::unlink;
+
   Connecting(Environment& environment, const Endpoint& endpoint, const ConnectSpec& spec,
              ConnectUser& user);
   ~Connecting() override;

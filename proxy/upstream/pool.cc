@@ -10,9 +10,14 @@ PooledConnection::PooledConnection(Pool& pool, std::unique_ptr<net::Transport> t
     : environment_(pool.environment_),
       pool_(&pool),
       transport_(transport.get()),
-      connection_(std::make_unique<http1::ClientConnection>(
-          std::move(transport), static_cast<http::ClientConnectionOwner&>(*this),
-          pool.cluster_.spec().message_limits)),
+      connection_([&] {
+        http1::ClientConnectionOptions options;
+        options.limits = pool.cluster_.spec().message_limits;
+        auto made = std::make_unique<http1::ClientConnection>(
+            std::move(transport), static_cast<http::ClientConnectionOwner&>(*this), options);
+        made->start();
+        return made;
+      }()),
       idle_(environment_.loop,
             [this] {
               environment_.shard.add(telemetry::Counter::timeouts, 1,

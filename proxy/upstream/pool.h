@@ -25,6 +25,8 @@ class PooledConnection final : public net::Reapable,
                                public ListHook<PooledConnection>,
                                private http::ClientConnectionOwner {
  public:
+  using ListHook<PooledConnection>::unlink;
+
   PooledConnection(Pool& pool, std::unique_ptr<net::Transport> transport);
   ~PooledConnection() override;
 
