@@ -6,9 +6,10 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include "telemetry/protobuf_struct.h"  // first: it guards what all protobuf headers share
+
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/struct.pb.h>
 #include <google/protobuf/stubs/logging.h>
 
 #include "telemetry/base64.h"

@@ -1,8 +1,9 @@
 // The ring, the lines, the writer thread.
 #include "telemetry/access_log.h"
 
+#include "telemetry/protobuf_struct.h"  // before other protobuf headers
+
 #include <fcntl.h>
-#include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 #include <sys/wait.h>
 #include <unistd.h>

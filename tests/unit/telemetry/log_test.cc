@@ -1,7 +1,8 @@
 // The program's log and its rate limit.
 #include "telemetry/log.h"
 
-#include <google/protobuf/struct.pb.h>
+#include "telemetry/protobuf_struct.h"  // before other protobuf headers
+
 #include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 

@@ -2,7 +2,7 @@
 // the protobuf wire format; `protoc --encode --deterministic_output` gave the same).
 #include "telemetry/peer_metadata.h"
 
-#include <google/protobuf/struct.pb.h>
+#include "telemetry/protobuf_struct.h"  // before other protobuf headers
 
 #include "telemetry/base64.h"
 #include "telemetry/collector.h"
