@@ -1,0 +1,310 @@
+// Server: starts the workers, answers signals, reloads, drains. All of it on the main thread.
+// Not on the path of any request.
+#include "proxy/server/server.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+
+#include "proxy/config/difference.h"
+#include "proxy/net/file_watch.h"
+#include "proxy/net/signal.h"
+#include "proxy/server/listen.h"
+#include "proxy/server/snapshot.h"
+#include "proxy/server/stats_listener.h"
+#include "proxy/server/version.h"
+#include "proxy/server/worker.h"
+#include "telemetry/access_log.h"
+#include "telemetry/collector.h"
+
+namespace proxy::server {
+namespace {
+
+telemetry::Collector::Options collector_options(const config::Config& config) {
+  telemetry::Collector::Options options;
+  options.label_sets = config.stats.label_sets;
+  options.idle_expiry = config.stats.idle_expiry;
+  options.own = own_labels(config.workload);
+  options.version = kVersion;
+  return options;
+}
+
+telemetry::AccessLog::Options access_options(const config::Log& log) {
+  telemetry::AccessLog::Options options;
+  options.mode = static_cast<telemetry::AccessMode>(log.access);
+  options.format = static_cast<telemetry::LineFormat>(log.format);
+  return options;
+}
+static_assert(static_cast<int>(config::AccessLog::all) ==
+              static_cast<int>(telemetry::AccessMode::all));
+static_assert(static_cast<int>(config::LogFormat::text) ==
+              static_cast<int>(telemetry::LineFormat::text));
+
+}  // namespace
+
+class Server::State {
+ public:
+  State(config::LoadRequest load, const config::Config& config, telemetry::Log& log)
+      : load_(std::move(load)),
+        log_(log),
+        tickets_(tls::make_ticket_secret()),
+        collector_(collector_options(config)),
+        access_log_(access_options(config.log)),
+        watch_(loop_, {}, [this] { reload(telemetry::Reload::certificates); }),
+        drain_timer_(loop_, [this] { drain_timer_fired(); }) {}
+  ~State() { stop_workers(); }
+
+  std::expected<void, StartError> start(const config::Config& config);
+  int run();
+  const std::vector<Listening>& listening() const noexcept { return listening_; }
+
+ private:
+  // Serving -> leaving (readiness 503, still accepting, for drain_delay) -> draining -> gone.
+  enum class Phase : std::uint8_t { serving, leaving, draining, ended };
+
+  std::expected<void, StartError> start_workers(const config::Config& config);
+  std::expected<void, StartError> start_stats(const config::ListenAddress& listen,
+                                              StatsListener::Pages pages, std::string_view what);
+  void handle_signals();
+  void watch_files(const config::Config& config);
+  void reload(telemetry::Reload what);
+  void note_expiry();
+  void terminate();
+  void begin_drain();
+  void drain_timer_fired();
+  void end_now(std::string_view why);
+  void worker_drained();
+  void stop_workers();
+
+  net::Loop loop_;
+  config::LoadRequest load_;
+  telemetry::Log& log_;
+  tls::TicketSecret tickets_;
+  telemetry::Collector collector_;
+  telemetry::AccessLog access_log_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  std::vector<Listening> listening_;
+  std::vector<telemetry::Shard*> shards_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<std::unique_ptr<StatsListener>> stats_;
+  std::vector<std::unique_ptr<net::Signal>> signals_;
+  net::FileWatch watch_;
+  net::Timer drain_timer_;
+  std::size_t drained_ = 0;
+  Phase phase_ = Phase::serving;
+};
+
+std::expected<void, StartError> Server::State::start(const config::Config& config) {
+  auto snapshot = build_snapshot(config, 1, collector_.registry(), tickets_);
+  if (!snapshot) return std::unexpected(StartError{snapshot.error(), {}});
+  snapshot_ = std::move(*snapshot);
+  note_expiry();
+  // Signals first: from the moment a port is open, whoever started us may ask us to leave.
+  handle_signals();
+  if (auto started = start_workers(config); !started) return started;
+  if (config.stats.listen.is_set()) {
+    auto started = start_stats(config.stats.listen, StatsListener::Pages::all, "stats");
+    if (!started) return started;
+  }
+  if (config.stats.ready_listen.is_set()) {
+    auto started = start_stats(config.stats.ready_listen, StatsListener::Pages::ready_only, "ready");
+    if (!started) return started;
+  }
+  for (const auto& worker : workers_) worker->start();
+  watch_files(config);
+  return {};
+}
+
+std::expected<void, StartError> Server::State::start_workers(const config::Config& config) {
+  for (unsigned index = 0; index < config.workers; ++index) {
+    telemetry::Shard& shard = collector_.add_shard();
+    shards_.push_back(&shard);
+    workers_.push_back(std::make_unique<Worker>(index, snapshot_, shard,
+                                                access_log_.add_producer(shard), log_, [this] {
+                                                  loop_.post([this] { worker_drained(); });
+                                                }));
+  }
+  const std::array<std::pair<telemetry::Direction, const config::ListenAddress*>, 2> listeners = {{
+      {telemetry::Direction::inbound, &config.inbound.listen},
+      {telemetry::Direction::outbound, &config.outbound.listen},
+  }};
+  for (const auto& [direction, listen] : listeners) {
+    if (!listen->is_set()) continue;
+    const char* what = direction == telemetry::Direction::inbound ? "inbound" : "outbound";
+    auto sets = open_listener(*listen, what, config.workers, listening_);
+    if (!sets) return std::unexpected(sets.error());
+    for (std::size_t index = 0; index < workers_.size(); ++index) {
+      for (net::BoundSocket& socket : (*sets)[index]) {
+        const std::string address = socket.address().text();
+        if (!workers_[index]->listen(direction, std::move(socket))) {
+          return std::unexpected(StartError{"can't listen on " + address, {}});
+        }
+      }
+    }
+  }
+  return {};
+}
+
+std::expected<void, StartError> Server::State::start_stats(const config::ListenAddress& listen,
+                                                           StatsListener::Pages pages,
+                                                           std::string_view what) {
+  auto sets = open_listener(listen, what, 1, listening_);
+  if (!sets) return std::unexpected(sets.error());
+  stats_.push_back(std::make_unique<StatsListener>(loop_, collector_, pages,
+                                                   [this] { return phase_ == Phase::serving; }));
+  for (net::BoundSocket& socket : sets->front()) {
+    const std::string address = socket.address().text();
+    if (!stats_.back()->listen(std::move(socket))) {
+      return std::unexpected(StartError{"can't listen on " + address, {}});
+    }
+  }
+  return {};
+}
+
+void Server::State::handle_signals() {
+  const auto on = [this](int number, std::function<void()> what) {
+    signals_.push_back(std::make_unique<net::Signal>(loop_, number, std::move(what)));
+  };
+  on(SIGTERM, [this] { terminate(); });
+  on(SIGINT, [this] { terminate(); });
+  on(SIGHUP, [this] { reload(telemetry::Reload::configuration); });
+}
+
+int Server::State::run() {
+  loop_.run();
+  stop_workers();
+  return 0;
+}
+
+// --- reload -------------------------------------------------------------------------------
+
+void Server::State::watch_files(const config::Config& config) {
+  std::vector<std::string> files;
+  for (const std::string* path : {&config.mtls.cert, &config.mtls.key, &config.mtls.ca}) {
+    if (!path->empty()) files.push_back(*path);
+  }
+  watch_.watch(std::move(files));
+}
+
+// All or nothing: whatever is wrong keeps the present state, with a line for each problem.
+void Server::State::reload(telemetry::Reload what) {
+  const config::Loaded loaded = config::load(load_);
+  std::string problems;
+  if (!loaded.ok()) {
+    problems = config::render(loaded.diagnostics);
+  } else if (const auto fixed = config::not_reloadable(snapshot_->config, loaded.config,
+                                                       loaded.origins);
+             !fixed.empty()) {
+    problems = config::render(fixed);
+  }
+  if (problems.empty()) {
+    auto snapshot = build_snapshot(loaded.config, snapshot_->generation + 1,
+                                   collector_.registry(), tickets_);
+    if (snapshot) {
+      snapshot_ = std::move(*snapshot);
+    } else {
+      problems = snapshot.error();
+    }
+  }
+  const std::string_view subject =
+      what == telemetry::Reload::certificates ? "changed certificate files" : "configuration";
+  if (!problems.empty()) {
+    collector_.count_reload(what, telemetry::ReloadResult::rejected);
+    while (problems.ends_with('\n')) problems.pop_back();
+    log_.error("{} not taken, the present state stays in force: {}", subject, problems);
+    return;
+  }
+  for (const auto& worker : workers_) worker->set_snapshot(snapshot_);
+  const config::Config& config = snapshot_->config;
+  access_log_.set_mode(static_cast<telemetry::AccessMode>(config.log.access));
+  access_log_.set_format(static_cast<telemetry::LineFormat>(config.log.format));
+  log_.set_level(static_cast<telemetry::LogLevel>(config.log.level));
+  watch_files(config);
+  note_expiry();
+  collector_.count_reload(what, telemetry::ReloadResult::accepted);
+  log_.info("{} taken (generation {})", subject, snapshot_->generation);
+}
+
+void Server::State::note_expiry() {
+  const auto* context = snapshot_->client.get();
+  collector_.set_certificate_expiry(
+      context == nullptr ? 0 : context->not_after().time_since_epoch().count());
+}
+
+// --- leaving ------------------------------------------------------------------------------
+
+void Server::State::terminate() {
+  if (phase_ != Phase::serving) {
+    end_now("asked a second time");
+    return;
+  }
+  phase_ = Phase::leaving;
+  const auto delay = snapshot_->config.timeouts.drain_delay;
+  log_.info("leaving: not ready any more; draining in {} ms, for {} ms at most", delay.count(),
+            snapshot_->config.timeouts.drain.count());
+  if (delay.count() == 0) {
+    begin_drain();
+  } else {
+    drain_timer_.start(delay);
+  }
+}
+
+void Server::State::begin_drain() {
+  phase_ = Phase::draining;
+  drain_timer_.start(snapshot_->config.timeouts.drain);
+  for (const auto& worker : workers_) worker->begin_drain();
+  if (workers_.empty()) loop_.stop();
+}
+
+void Server::State::drain_timer_fired() {
+  if (phase_ == Phase::leaving) {
+    begin_drain();
+  } else {
+    end_now("timeouts.drain is over");
+  }
+}
+
+void Server::State::end_now(std::string_view why) {
+  if (phase_ == Phase::ended) return;
+  phase_ = Phase::ended;
+  log_.warning("ending the remaining connections: {}", why);
+  for (const auto& worker : workers_) worker->abort_all();
+}
+
+void Server::State::worker_drained() {
+  if (++drained_ < workers_.size()) return;
+  if (phase_ == Phase::draining) log_.info("drained");
+  loop_.stop();
+}
+
+void Server::State::stop_workers() {
+  for (const auto& worker : workers_) {
+    worker->abort_all();
+    worker->join();
+  }
+  workers_.clear();
+  for (telemetry::Shard* shard : shards_) collector_.retire(*shard);
+  shards_.clear();
+}
+
+// --- the public face ----------------------------------------------------------------------
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Server::~Server() = default;
+
+std::expected<std::unique_ptr<Server>, StartError> Server::start(config::LoadRequest load,
+                                                                 config::Loaded loaded,
+                                                                 telemetry::Log& log) {
+  auto state = std::make_unique<State>(std::move(load), loaded.config, log);
+  if (auto started = state->start(loaded.config); !started) {
+    return std::unexpected(started.error());
+  }
+  return std::unique_ptr<Server>(new Server(std::move(state)));
+}
+
+const std::vector<Listening>& Server::listening() const noexcept { return state_->listening(); }
+
+int Server::run() { return state_->run(); }
+
+}  // namespace proxy::server

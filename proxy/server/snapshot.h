@@ -1,0 +1,48 @@
+// Snapshot: one configuration turned into everything the workers need. Immutable, shared by all.
+// Not per-worker state (worker.h) and not the reading of files (config/).
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proxy/config/schema.h"
+#include "proxy/filter/filter.h"
+#include "proxy/route/table.h"
+#include "proxy/upstream/cluster.h"
+#include "telemetry/registry.h"
+#include "tls/context.h"
+
+namespace proxy::server {
+
+struct Snapshot {
+  config::Config config;
+  std::uint64_t generation = 0;  // grows with every reload
+  telemetry::OwnRef own;
+
+  route::Table inbound_routes;
+  route::Table outbound_routes;
+  filter::Chain inbound_filters;
+  filter::Chain outbound_filters;
+  std::vector<std::shared_ptr<const upstream::ClusterSpec>> inbound_clusters;  // the app
+  std::vector<std::shared_ptr<const upstream::ClusterSpec>> outbound_clusters;
+
+  // Null where mtls.mode is off. `mutual` demands a client certificate; `terminate` takes one-way
+  // TLS too and exists in permissive mode only, for clients that are not of the mesh.
+  std::shared_ptr<const tls::Context> mutual;
+  std::shared_ptr<const tls::Context> terminate;
+  // Null without credentials.
+  std::shared_ptr<const tls::Context> client;
+};
+
+// Reads the credential files; the error is one line that names file and cause.
+std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
+    const config::Config& config, std::uint64_t generation, telemetry::Registry& registry,
+    const tls::TicketSecret& tickets);
+
+// The labels of our own side of the metrics.
+telemetry::WorkloadLabels own_labels(const config::Workload& workload);
+
+}  // namespace proxy::server

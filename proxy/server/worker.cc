@@ -1,0 +1,196 @@
+// Worker: accepts, applies snapshots, drains.
+// What happens on a connection is in downstream_connection.cc.
+#include "proxy/server/worker.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+namespace proxy::server {
+namespace {
+using namespace std::chrono_literals;
+constexpr auto kLagPeriod = 500ms;
+
+std::uint64_t random_seed() {
+  std::random_device device;
+  return (std::uint64_t{device()} << 32) | device();
+}
+}  // namespace
+
+Worker::Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
+               telemetry::AccessLog::Producer& access_log, telemetry::Log& log,
+               std::function<void()> on_drained)
+    : index_(index),
+      shard_(shard),
+      rate_limited_log_(log, 5, 10'000'000),
+      request_ids_(random_seed()),
+      filter_state_{shard, peers_, request_ids_},
+      upstream_{loop_, shard, sessions_, rate_limited_log_},
+      exchange_{loop_, filter_state_, access_log},
+      exchanges_(exchange_),
+      lag_timer_(loop_, [this] { measure_lag(); }),
+      on_drained_(std::move(on_drained)) {
+  apply(std::move(snapshot));
+}
+
+Worker::~Worker() {
+  const net::Loop::Turn turn(loop_);
+  finish();
+}
+
+Result<> Worker::listen(telemetry::Direction direction, net::BoundSocket socket) {
+  ports_.push_back(std::make_unique<Port>(*this, direction));
+  return ports_.back()->listen(std::move(socket));
+}
+
+void Worker::start() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Worker::run() {
+  {
+    const net::Loop::Turn turn(loop_);
+    measure_lag();
+  }
+  loop_.run();
+}
+
+void Worker::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
+  loop_.post([this, snapshot = std::move(snapshot)]() mutable {
+    if (finished_) return;
+    apply(std::move(snapshot));
+    connections_.for_each([](DownstreamConnection& connection) { connection.snapshot_changed(); });
+  });
+}
+
+void Worker::apply(std::shared_ptr<const Snapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  shard_.set_own(snapshot_->own);
+  const std::array made = {
+      make_rules(telemetry::Direction::inbound, snapshot_->inbound_routes,
+                 snapshot_->inbound_filters, snapshot_->inbound_clusters),
+      make_rules(telemetry::Direction::outbound, snapshot_->outbound_routes,
+                 snapshot_->outbound_filters, snapshot_->outbound_clusters),
+  };
+  rules_ = made;
+}
+
+// Clusters whose spec did not change go over with their warm connections; the old rules keep the
+// others for as long as an exchange needs them.
+std::shared_ptr<const exchange::Rules> Worker::make_rules(
+    telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
+    const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs) {
+  const auto rules = std::make_shared<exchange::Rules>();
+  const auto& old = rules_[static_cast<std::size_t>(direction)];
+  rules->snapshot = snapshot_;
+  rules->config = &snapshot_->config;
+  rules->routes = &routes;
+  rules->filters = &filters;
+  rules->direction = direction;
+  if (direction == telemetry::Direction::outbound && snapshot_->client != nullptr) {
+    rules->upstream_principal = snapshot_->client->spiffe_uri();
+  }
+  for (const auto& spec : specs) {
+    std::shared_ptr<upstream::Cluster> cluster;
+    if (old != nullptr) {
+      for (const auto& candidate : old->clusters) {
+        if (candidate->spec().same_as(*spec)) cluster = candidate;
+      }
+    }
+    if (cluster == nullptr) {
+      cluster = std::make_shared<upstream::Cluster>(upstream_, spec, random_seed());
+    }
+    rules->clusters.push_back(std::move(cluster));
+  }
+  for (const route::Plan& plan : routes.plans()) {
+    rules->destinations.push_back(shard_.intern_destination(
+        {plan.service, plan.service_name, plan.service_namespace}));
+  }
+  return rules;
+}
+
+// --- accepting ----------------------------------------------------------------------------
+
+void Worker::Port::on_accept(std::unique_ptr<net::TcpTransport> transport) {
+  worker_.accept(direction_, std::move(transport));
+}
+
+void Worker::Port::on_accept_failed(int error) {
+  worker_.shard_.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::file_descriptors);
+  worker_.rate_limited_log_.warning(
+      kAcceptLines, worker_.loop_.now_us(),
+      "accepting a connection failed: {}; raise the limit of open files (ulimit -n) or lower "
+      "limits.connections",
+      std::strerror(error));
+}
+
+void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport) {
+  const std::size_t limit = snapshot_->config.limits.connections;
+  if (connections_.size() >= limit) {
+    shard_.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::connections);
+    rate_limited_log_.warning(kLimitLines, loop_.now_us(),
+                              "refused a connection: limits.connections ({} a worker) is reached",
+                              limit);
+    transport->abort_on_close();
+    return;
+  }
+  auto connection =
+      std::make_unique<DownstreamConnection>(*this, direction, std::move(transport));
+  connections_.push_back(*connection);
+  connection.release()->begin();
+}
+
+void Worker::downstream_closed() {
+  if (draining_ && connections_.empty()) finish();
+}
+
+// --- the end ------------------------------------------------------------------------------
+
+void Worker::begin_drain() {
+  loop_.post([this] {
+    if (draining_) return;
+    draining_ = true;
+    ports_.clear();
+    connections_.for_each([](DownstreamConnection& connection) { connection.begin_drain(); });
+    if (connections_.empty()) finish();
+  });
+}
+
+void Worker::abort_all() {
+  loop_.post([this] {
+    draining_ = true;
+    ports_.clear();
+    connections_.for_each([](DownstreamConnection& connection) {
+      connection.abort(make_error(Code::drain_deadline, Side::local));
+    });
+    if (connections_.empty()) finish();
+  });
+}
+
+// Nothing is served any more: let go of all that holds handles, then the loop ends by itself.
+void Worker::finish() {
+  if (finished_) return;
+  finished_ = true;
+  lag_timer_.stop();
+  ports_.clear();
+  rules_ = {};
+  if (on_drained_) on_drained_();
+  loop_.stop();
+}
+
+void Worker::measure_lag() {
+  const std::uint64_t now = loop_.precise_now_us();
+  if (lag_due_us_ != 0) {
+    shard_.observe(telemetry::Histogram::event_loop_lag, now > lag_due_us_ ? now - lag_due_us_ : 0);
+  }
+  const auto period = std::chrono::duration_cast<std::chrono::microseconds>(kLagPeriod).count();
+  // The timer itself fires up to two of its milliseconds late.
+  lag_due_us_ = now + static_cast<std::uint64_t>(period) + 2000;
+  lag_timer_.start(kLagPeriod);
+}
+
+}  // namespace proxy::server

@@ -1,0 +1,110 @@
+// Worker: one thread, one loop, and everything that is served on it.
+// Not shared: workers have nothing in common but the snapshot and what telemetry hands out.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "proxy/exchange/exchange.h"
+#include "proxy/net/listener.h"
+#include "proxy/net/loop.h"
+#include "proxy/server/downstream_connection.h"
+#include "proxy/server/snapshot.h"
+#include "telemetry/access_log.h"
+#include "telemetry/log.h"
+#include "telemetry/peer_metadata.h"
+#include "telemetry/shard.h"
+#include "tls/client_sessions.h"
+
+namespace proxy::server {
+
+class Worker {
+ public:
+  // `on_drained` is called once, on the worker's thread, when begin_drain was asked for and the
+  // last connection has gone.
+  Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
+         telemetry::AccessLog::Producer& access_log, telemetry::Log& log,
+         std::function<void()> on_drained);
+  // After the thread has ended (join()), or without having started.
+  ~Worker();
+
+  // Before start(), on the starting thread.
+  Result<> listen(telemetry::Direction direction, net::BoundSocket socket);
+  void start();
+
+  // From the main thread, any time after start().
+  void set_snapshot(std::shared_ptr<const Snapshot> snapshot);
+  void begin_drain();
+  void abort_all();  // ends what is left; the thread ends soon after
+  void join();
+
+  // On the worker's thread, for its connections.
+  net::Loop& loop() noexcept { return loop_; }
+  telemetry::Shard& shard() noexcept { return shard_; }
+  const Snapshot& snapshot() const noexcept { return *snapshot_; }
+  const std::shared_ptr<const exchange::Rules>& rules(telemetry::Direction direction) const {
+    return rules_[static_cast<std::size_t>(direction)];
+  }
+  exchange::ExchangePool& exchanges() noexcept { return exchanges_; }
+  upstream::Environment& upstream() noexcept { return upstream_; }
+  telemetry::RateLimitedLog& rate_limited_log() noexcept { return rate_limited_log_; }
+  void downstream_closed();
+
+ private:
+  // One listening socket of this worker.
+  class Port final : private net::ListenerUser {
+   public:
+    Port(Worker& worker, telemetry::Direction direction)
+        : worker_(worker), direction_(direction), listener_(worker.loop_, *this) {}
+    Result<> listen(net::BoundSocket socket) { return listener_.listen(std::move(socket)); }
+
+   private:
+    void on_accept(std::unique_ptr<net::TcpTransport> transport) override;
+    void on_accept_failed(int error) override;
+
+    Worker& worker_;
+    const telemetry::Direction direction_;
+    net::Listener listener_;
+  };
+
+  void apply(std::shared_ptr<const Snapshot> snapshot);
+  std::shared_ptr<const exchange::Rules> make_rules(
+      telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
+      const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
+  void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
+  void measure_lag();
+  void finish();
+  void run();
+
+  // Kinds of rate-limited lines that are not handshake failures.
+  static constexpr std::size_t kLimitLines = 30;
+  static constexpr std::size_t kAcceptLines = 31;
+
+  const unsigned index_;
+  net::Loop loop_;  // first: everything below may hold on to it
+  telemetry::Shard& shard_;
+  telemetry::RateLimitedLog rate_limited_log_;
+  telemetry::PeerMetadataCache peers_;
+  filter::RequestIds request_ids_;
+  tls::ClientSessions sessions_;
+  filter::WorkerState filter_state_;
+  upstream::Environment upstream_;
+  exchange::Environment exchange_;
+  exchange::ExchangePool exchanges_;
+  std::shared_ptr<const Snapshot> snapshot_;
+  std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
+  std::vector<std::unique_ptr<Port>> ports_;
+  IntrusiveList<DownstreamConnection> connections_;  // owned: each reaps itself when it ends
+  net::Timer lag_timer_;
+  std::uint64_t lag_due_us_ = 0;
+  std::function<void()> on_drained_;
+  bool draining_ = false;
+  bool finished_ = false;
+  std::thread thread_;
+};
+
+}  // namespace proxy::server
