@@ -10,8 +10,6 @@ namespace telemetry {
 namespace {
 
 constexpr std::size_t kSpareNames = 256;
-constexpr std::uint64_t kIndexBits = 24;
-constexpr std::uint64_t kIndexMask = (1U << kIndexBits) - 1;
 
 std::uint64_t mix(std::uint64_t a, std::uint64_t b) noexcept {
   const std::uint64_t x = (a ^ b) * 0x9E3779B97F4A7C15U;
@@ -85,12 +83,6 @@ Registry::Table<Labels>::Table(std::size_t limit)
       entries_(1),
       current_(std::make_unique<std::atomic<std::uint64_t>[]>(limit_ + 1)) {
   entries_.reserve(limit_ + 1);
-}
-
-template <class Labels>
-bool Registry::Table<Labels>::alive(std::uint64_t id) const noexcept {
-  const std::size_t index = id & kIndexMask;
-  return id != 0 && index <= limit_ && current_[index].load(std::memory_order_relaxed) == id;
 }
 
 template <class Labels>

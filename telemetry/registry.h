@@ -133,12 +133,19 @@ class Registry {
   }
 
  private:
+  // An id of the tables: a place in the low bits, above it how often that place was given anew.
+  static constexpr unsigned kIndexBits = 24;
+  static constexpr std::uint64_t kIndexMask = (1U << kIndexBits) - 1;
+
   template <class Labels>
   class Table {
    public:
     explicit Table(std::size_t limit);
     std::uint64_t intern(std::string joined, const Labels& labels);
-    bool alive(std::uint64_t id) const noexcept;
+    bool alive(std::uint64_t id) const noexcept {
+      const std::size_t index = id & kIndexMask;
+      return id != 0 && index <= limit_ && current_[index].load(std::memory_order_relaxed) == id;
+    }
     void add_use(std::uint64_t id) noexcept;
     void drop_use(std::uint64_t id) noexcept;
     std::shared_ptr<const Labels> labels(std::uint64_t id) const;
