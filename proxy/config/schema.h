@@ -180,9 +180,10 @@ struct Limits {
 
 /// 0 = off where allowed ("may be 0"); else 1 ms..24 h.
 struct Timeouts {
-  Milliseconds header{10'000};         ///< first byte of a head to its last; http1/ (408)
-  Milliseconds body_idle{60'000};      ///< no byte of a body moves either way; may be 0 (SI)
-  /// An upgraded connection (WebSocket) or one passed through as TCP in which nothing moves; may be 0.
+  Milliseconds header{10'000};     ///< first byte of a head to its last; http1/ (408)
+  Milliseconds body_idle{60'000};  ///< no byte of a body moves either way; may be 0 (SI)
+  /// Nothing moves in an upgraded connection (WebSocket), or in one passed through as TCP; may be
+  /// 0.
   Milliseconds tunnel_idle{3'600'000};
   Milliseconds request{0};             ///< whole request, head to last byte; may be 0 (504 UT)
   Milliseconds connect{5'000};         ///< TCP connect upstream; upstream/ (503 UF)

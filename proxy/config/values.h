@@ -36,7 +36,7 @@ std::expected<std::string, std::string> parse_host_pattern(std::string_view text
 /// An IP literal without brackets; empty = it is none.
 std::optional<IpAddress> parse_ip(std::string_view text);
 
-/// The largest unit that gives a whole number: "90s", "1h", "0".
+/// The largest unit that gives a whole number: "90s", "1h", "0"; one minute is "60s".
 std::string duration_text(Milliseconds duration);
 
 /// The largest binary unit that gives a whole number: "60KiB", "1500B", "0".

@@ -140,6 +140,12 @@ TEST_CASE("every scalar key outside lists has a flag and a variable, and both se
   CHECK(variable_name(*find_key("stats.listen")) == "HOPLITE_STATS_LISTEN");
 }
 
+TEST_CASE("every limit and timeout of the schema is in the table") {
+  const auto keys_of = [](std::string_view section) { return names_in(section).size(); };
+  CHECK(keys_of("timeouts") == sizeof(Timeouts) / sizeof(Milliseconds));
+  CHECK(keys_of("limits") == sizeof(Limits) / sizeof(std::size_t));
+}
+
 TEST_CASE("every default is within its own bounds") {
   auto config = default_config();
   for (const auto& key : keys()) {

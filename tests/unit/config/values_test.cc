@@ -39,6 +39,7 @@ TEST_CASE("sizes need a unit; K is 1000, Ki is 1024") {
 
 TEST_CASE("durations and sizes come back in their largest whole unit") {
   CHECK(duration_text(Milliseconds(0)) == "0");
+  CHECK(duration_text(Milliseconds(60'000)) == "60s");
   CHECK(duration_text(Milliseconds(90'000)) == "90s");
   CHECK(duration_text(Milliseconds(3'600'000)) == "1h");
   CHECK(duration_text(Milliseconds(1001)) == "1001ms");
