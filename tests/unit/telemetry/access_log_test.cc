@@ -5,10 +5,9 @@
 
 #include <fcntl.h>
 #include <google/protobuf/util/json_util.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <algorithm>
 #include <sstream>
 
 #include "telemetry/collector.h"
@@ -105,14 +104,13 @@ TEST_CASE("any bytes in a request give a line that a JSON parser takes", "[unit]
   facts.path = all;
   facts.authority = "\xED\xA0\x80\xF0\x9F\x98";
   facts.method = "\"},{\"x\":\"";
-  for (const std::string& line : {line_of(facts, LineFormat::json)}) {
-    CHECK(std::count(line.begin(), line.end(), '\n') == 1);
-    google::protobuf::Struct object;
-    REQUIRE(is_json_object(line, object));
-    CHECK(object.fields().at("method").string_value() == "\"},{\"x\":\"");
-    CHECK(object.fields().at("code").number_value() == 200);
-    CHECK(object.fields().size() == 17);
-  }
+  const std::string line = line_of(facts, LineFormat::json);
+  CHECK(std::count(line.begin(), line.end(), '\n') == 1);
+  google::protobuf::Struct object;
+  REQUIRE(is_json_object(line, object));
+  CHECK(object.fields().at("method").string_value() == "\"},{\"x\":\"");
+  CHECK(object.fields().at("code").number_value() == 200);
+  CHECK(object.fields().size() == 17);
   const std::string text = line_of(facts, LineFormat::text);
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
   CHECK(text.find('\x1b') == std::string::npos);

@@ -183,6 +183,27 @@ TEST_CASE("durations and sizes fall into Istio's buckets with exact sums", "[uni
                                            "300000", "600000", "1800000", "3600000", "+Inf"});
 }
 
+TEST_CASE("each value falls into the first bucket whose bound is not below it", "[unit]") {
+  const auto expected = [](double value) {
+    std::size_t i = 0;
+    while (i < kIstioBounds.size() && kIstioBounds[i] < value) ++i;
+    return i;
+  };
+  std::vector<std::uint64_t> values{0, 1, UINT64_MAX};
+  for (const double bound : kIstioBounds) {
+    for (const std::uint64_t scale : {1U, 1000U}) {
+      const auto at = static_cast<std::uint64_t>(bound * static_cast<double>(scale));
+      values.insert(values.end(), {at, at + 1, at == 0 ? 0 : at - 1});
+    }
+  }
+  for (unsigned bit = 0; bit < 63; ++bit) values.push_back(std::uint64_t{1} << bit);
+  for (const std::uint64_t value : values) {
+    CAPTURE(value);
+    CHECK(size_bucket(value) == expected(static_cast<double>(value)));
+    CHECK(duration_bucket(value) == expected(static_cast<double>(value) / 1000));
+  }
+}
+
 TEST_CASE("shards are merged and retired shards stay counted", "[unit]") {
   Collector collector(options());
   Shard& first = collector.add_shard();

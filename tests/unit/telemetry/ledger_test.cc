@@ -75,8 +75,8 @@ TEST_CASE("1,000 scrapes under full load balance exactly", "[unit]") {
   stop = true;
   for (std::thread& thread : threads) thread.join();
   CHECK(unbalanced == 0);
-  CHECK(moved > 500);  // or the load was none
-  CHECK(busy > 500);
+  CHECK(moved > 200);  // or the load was none
+  CHECK(busy > 200);
   const auto samples = read_samples(whole_text(collector.scrape()));
   CHECK(sum_of(samples, "istio_requests_total") == static_cast<double>(done[0] + done[1]));
   CHECK(sum_of(samples, "hoplite_requests_in_flight") == 0);
