@@ -305,6 +305,14 @@ std::expected<void, std::string> write_pair(const PemPair& pair, const PairPaths
   return {};
 }
 
+std::string trust_domain_of(const PemPair& authority) {
+  const X509Ptr certificate = parse_certificate(authority.certificate);
+  ERR_clear_error();
+  if (!certificate) return {};
+  int uri_sans = 0;
+  return std::string(identity_of(certificate.get(), uri_sans).trust_domain());
+}
+
 std::expected<PemPair, std::string> read_pair(const PairPaths& paths) {
   PemPair pair;
   for (const auto& [path, text] :

@@ -62,6 +62,9 @@ struct PairPaths {
 std::expected<void, std::string> write_pair(const PemPair& pair, const PairPaths& paths,
                                             bool overwrite);
 
+/// The trust domain an authority of make_authority() is for; empty when it names none.
+std::string trust_domain_of(const PemPair& authority);
+
 /// Reads an authority's two files back; an error names the file and what is wrong with it.
 std::expected<PemPair, std::string> read_pair(const PairPaths& paths);
 

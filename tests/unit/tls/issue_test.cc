@@ -155,3 +155,10 @@ TEST_CASE("files that cannot be written or read are named") {
   REQUIRE_FALSE(no_key);
   CHECK(no_key.error() == odd.key + " holds no PEM private key");
 }
+
+TEST_CASE("an authority tells its trust domain") {
+  const auto ca = tls::make_authority("mesh.example.org", 1);
+  REQUIRE(ca);
+  CHECK(tls::trust_domain_of(*ca) == "mesh.example.org");
+  CHECK(tls::trust_domain_of({}) == "");
+}

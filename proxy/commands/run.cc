@@ -1,0 +1,106 @@
+// `hoplite run`: loads the configuration, starts the server, tells what listens where, serves.
+// Not the server (server/) and not who holds a port (port_owner.cc).
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "proxy/commands/command.h"
+#include "proxy/commands/load.h"
+#include "proxy/commands/port_owner.h"
+#include "proxy/server/server.h"
+#include "telemetry/log.h"
+
+namespace proxy::commands {
+namespace {
+
+telemetry::LogLevel level_of(config::LogLevel level) {
+  switch (level) {
+    case config::LogLevel::debug:
+      return telemetry::LogLevel::debug;
+    case config::LogLevel::info:
+      return telemetry::LogLevel::info;
+    case config::LogLevel::warning:
+      return telemetry::LogLevel::warning;
+    case config::LogLevel::error:
+      return telemetry::LogLevel::error;
+  }
+  return telemetry::LogLevel::info;
+}
+
+// The access log is JSON by default, for machines; the program log is read by people, and becomes
+// JSON only for who asks for it.
+telemetry::Log::Options log_options(const config::Loaded& loaded) {
+  telemetry::Log::Options options;
+  options.level = level_of(loaded.config.log.level);
+  if (loaded.origins.has("log.format") && loaded.config.log.format == config::LogFormat::json) {
+    options.format = telemetry::LogFormat::json;
+  }
+  return options;
+}
+
+// Whoever started us waits for these lines, perhaps behind a pipe: each is out at once.
+void say(const std::string& line) {
+  std::fputs((line + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void announce(const server::Server& server, std::chrono::steady_clock::time_point begin) {
+  const auto& all = server.listening();
+  for (const auto& one : all) {
+    if (one.what != "stats" && one.what != "ready") {
+      say(fmt::format("listening {} {}", one.what, one.address));
+    }
+  }
+  for (const auto& one : all) {
+    if (one.what == "ready") say(fmt::format("ready http://{}/healthz/ready", one.address));
+    if (one.what == "stats") say(fmt::format("stats http://{}/stats/prometheus", one.address));
+  }
+  const auto took = std::chrono::steady_clock::now() - begin;
+  say(fmt::format("ready in {} ms",
+                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+}
+
+int run(const ConfigOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  auto request = load_request(options);
+  auto loaded = load_or_explain(request);
+  if (!loaded) return loaded.error();
+  telemetry::Log log(log_options(*loaded));
+  auto server = server::Server::start(std::move(request), std::move(*loaded), log);
+  if (!server) {
+    const auto& error = server.error();
+    fmt::print(stderr, "hoplite: {}\n", error.text);
+    if (!error.address_in_use.empty()) {
+      std::fputs(explain_address_in_use(error.address_in_use).c_str(), stderr);
+    }
+    return kFailure;
+  }
+  announce(**server, begin);
+  return (*server)->run();
+}
+
+}  // namespace
+
+void add_run(CLI::App& program, Action& action) {
+  auto* command = program.add_subcommand("run", "Run the proxy");
+  const auto options = std::make_shared<ConfigOptions>();
+  add_config_options(*command, *options);
+  command->footer(
+      "A flag outweighs its environment variable (--stats-listen: HOPLITE_STATS_LISTEN), that the\n"
+      "file, that the default.\n"
+      "\n"
+      "Signals: TERM and INT drain, a second one ends at once; HUP reads file and certificates\n"
+      "again.\n"
+      "\n"
+      "Examples:\n"
+      "  hoplite --from :8000 --to 127.0.0.1:9898\n"
+      "  hoplite run -c hoplite.yaml\n"
+      "  hoplite run -c hoplite.yaml --log-access all --stats-listen '*:15090'");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace proxy::commands
