@@ -82,10 +82,18 @@ void ClientConnection::on_closed(Error why) {
     fail(why);
     return;
   }
-  // What was read before still counts, as far as the user has room for it.
+  // What was read before still counts: it waits for the user's credit like any other.
+  dead_ = true;
+  if (phase_ == Phase::idle || phase_ == Phase::ended) {
+    const Error lost = make_error(Code::connection_lost, Side::upstream, why.detail);
+    if (has_stream()) {
+      fail(make_error(Code::upstream_closed, Side::upstream, why.detail));
+    } else {
+      close_now(lost);
+    }
+    return;
+  }
   process();
-  if (phase_ == Phase::open) cut_short();
-  close_now(make_error(Code::connection_lost, Side::upstream, why.detail));
 }
 
 // --- the response ------------------------------------------------------------------------------
@@ -99,12 +107,10 @@ void ClientConnection::process() {
   }
   if (phase_ == Phase::open) transport_->set_reading(credit_.may_read());
   if (!eof_ || !in_.empty()) return;
-  if (phase_ == Phase::idle || phase_ == Phase::ended) {
-    if (phase_ == Phase::idle) close_now({});
-    return;
-  }
+  if (phase_ == Phase::idle) close_now({});
   if (phase_ != Phase::open || tunnel_ended_) return;
-  if (head_told_ && parser_.on_eof() == Step::end) {
+  // A dead connection ends nothing: only the server's FIN completes an until-close body.
+  if (head_told_ && !dead_ && parser_.on_eof() == Step::end) {
     tell_end();
   } else {
     cut_short();

@@ -109,6 +109,7 @@ class ClientConnection final : public http::ClientConnection,
   bool tunnel_ended_ = false;  // the server's half of it
   bool draining_ = false;
   bool eof_ = false;
+  bool dead_ = false;        // the transport is; what was read before is still told
   bool free_again_ = false;  // the owner is told at the turn's end
   bool told_owner_ = false;
   Error close_reason_;

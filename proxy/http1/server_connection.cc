@@ -217,7 +217,7 @@ void ServerConnection::check_eof() {
       if (in_.empty()) fail(make_error(Code::downstream_closed, Side::downstream));
       return;
     case Phase::ended:
-      must_close_ = true;
+      if (in_.empty()) must_close_ = true;  // else pipelined requests came before it
       if (options_.cancel_on_half_close && has_stream() && answer_ != Answer::ended) {
         fail(make_error(Code::downstream_closed, Side::downstream));
       }
