@@ -32,7 +32,7 @@ struct Listener::Node {
   uv_poll_t handle{};
   Listener* owner = nullptr;
   Loop* loop = nullptr;
-  BoundSocket socket;  // closed after the handle, as libuv asks
+  BoundSocket socket;
 };
 
 BoundSocket::~BoundSocket() {
@@ -68,7 +68,16 @@ Listener::Listener(Loop& loop, ListenerUser& user)
     : loop_(loop), user_(user), retry_(loop, [this] { poll(); }) {}
 
 Listener::~Listener() {
-  UvHandle<Node> closing(node_);
+  close();
+}
+
+void Listener::close() {
+  if (node_ == nullptr) return;
+  retry_.stop();
+  Node& node = *std::exchange(node_, nullptr);
+  UvHandle<Node>(&node).close();
+  // libuv has let go of the descriptor already: nobody connects to it while the node waits.
+  node.socket = BoundSocket(-1);
 }
 
 Result<> Listener::listen(BoundSocket socket) {
@@ -90,8 +99,7 @@ void Listener::finish() {
   Loop::Turn turn(loop_);
   while (node_ != nullptr && accept_one()) {
   }
-  retry_.stop();
-  UvHandle<Node> closing(std::exchange(node_, nullptr));
+  close();
 }
 
 void Listener::poll() {

@@ -66,6 +66,7 @@ class Listener {
   static void on_ready(Node& node);
   bool accept_one();
   void poll();
+  void close();
 
   Loop& loop_;
   ListenerUser& user_;

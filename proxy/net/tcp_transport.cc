@@ -152,7 +152,8 @@ void TcpTransport::shutdown_write() {
 }
 
 void TcpTransport::flush() {
-  if (state_ != State::open || write_broken_ || !node_->in_flight.empty()) return;
+  if (state_ != State::open || !announced_ || write_broken_) return;
+  if (!node_->in_flight.empty()) return;
   std::size_t sent = 0;
   while (!out_.empty()) {
     std::array<uv_buf_t, kMaxSlices> buffers;
