@@ -113,7 +113,7 @@ int issue(IssueOptions options) {
     return fail("issue", done.error());
   }
   fmt::print(
-      "wrote {0}: spiffe://{3}/ns/{4}/sa/{5} for {6} days\n"
+      "wrote {0}: spiffe://{3}/ns/{4}/sa/{5} for {6} days, if the CA lasts as long\n"
       "wrote {1}: its key\n"
       "next, in the configuration of this workload's sidecar:\n"
       "  mtls: {{mode: strict, cert: {0}, key: {1}, ca: {2}, trust_domain: {3}}}\n",

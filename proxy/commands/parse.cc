@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "proxy/commands/command.h"
 #include "proxy/config/diagnostics.h"
@@ -65,9 +66,14 @@ std::string unknown_option(const CLI::App& app, const std::string& argument) {
   return out;
 }
 
+std::vector<std::string> command_names(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const auto* command : app.get_subcommands({})) out.push_back(command->get_name());
+  return out;
+}
+
 std::string unknown_word(const CLI::App& app, const std::string& argument) {
-  std::vector<std::string> known;
-  for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
+  const auto known = command_names(app);
   if (known.empty()) {
     auto out = fmt::format("unexpected argument {}", config::quoted(argument));
     const bool takes_file = app.get_option_no_throw("--config") != nullptr;
@@ -80,9 +86,7 @@ std::string unknown_word(const CLI::App& app, const std::string& argument) {
   if (const auto near = nearest(argument, known); !near.empty()) {
     return out + fmt::format("; did you mean {} {}?", full_name(app), near);
   }
-  out += "; there are:";
-  for (const auto& name : known) out += " " + name;
-  return out;
+  return out + fmt::format("; there are: {}", fmt::join(known, " "));
 }
 
 std::string explain(const CLI::App& program, const CLI::App& app, const CLI::ParseError& error) {
@@ -90,6 +94,9 @@ std::string explain(const CLI::App& program, const CLI::App& app, const CLI::Par
   if (!unknown.empty()) {
     const auto& first = unknown.front();
     return is_option(first) ? unknown_option(app, first) : unknown_word(app, first);
+  }
+  if (const auto known = command_names(app); !known.empty()) {
+    return fmt::format("a command is missing; there are: {}", fmt::join(known, " "));
   }
   return error.what();
 }

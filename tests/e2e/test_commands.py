@@ -51,7 +51,7 @@ def test_help_has_an_example(command, arguments):
     done = command(*arguments, "--help")
     assert done.returncode == OK
     assert done.stderr == ""
-    assert re.search(r"Examples?:\n +hoplite " + " ".join(arguments), done.stdout)
+    assert re.search(r"Examples?:\n(.*\n)* +hoplite " + " ".join(arguments), done.stdout)
 
 
 def test_help_of_run_lists_the_flag_of_every_scalar_key(command):
@@ -64,6 +64,7 @@ def test_help_of_run_lists_the_flag_of_every_scalar_key(command):
 @pytest.mark.parametrize("arguments, said", [
     (["rnu"], 'hoplite: unknown command "rnu"; did you mean hoplite run?'),
     (["certs", "inti"], 'hoplite certs: unknown command "inti"; did you mean hoplite certs init?'),
+    (["certs"], "hoplite certs: a command is missing; there are: init issue"),
     (["frobnicate"], 'hoplite: unknown command "frobnicate"; there are: run check certs version'),
     (["--form", ":8000"], 'hoplite run: unknown option "--form"; did you mean --from?'),
     (["check", "--pirnt"], 'hoplite check: unknown option "--pirnt"; did you mean --print?'),
