@@ -163,10 +163,13 @@ void Exchange::dispose() noexcept {
 
 // Once a connection: who is at its other end, as far as TLS tells.
 void Exchange::describe_upstream(const tls::PeerIdentity* identity, filter::PeerMemo& memo) {
-  const std::string_view principal = identity == nullptr ? "" : identity->spiffe_uri;
-  memo.base = telemetry::peer_labels(nullptr, principal,
-                                     identity == nullptr ? "" : rules_->upstream_principal,
-                                     telemetry::SecurityPolicy::unknown);
+  std::string_view theirs;
+  std::string_view ours;
+  if (identity != nullptr) {
+    theirs = identity->spiffe_uri;
+    ours = rules_->upstream_principal;
+  }
+  memo.base = telemetry::peer_labels(nullptr, theirs, ours, telemetry::SecurityPolicy::unknown);
   memo.base_ref = memo.ref = environment_.filters.shard.intern_peer(memo.base);
 }
 
