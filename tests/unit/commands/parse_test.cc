@@ -71,7 +71,6 @@ TEST_CASE("a wrong command line is wrong usage") {
        std::vector<std::vector<std::string>>{{},
                                              {""},
                                              {"-"},
-                                             {"--"},
                                              {"rnu"},
                                              {"--form", ":8000"},
                                              {"--from"},
