@@ -101,6 +101,7 @@ TEST_CASE("the reference names every key and is what README.md holds") {
   const auto start = from + begin.size();
   const auto end = readme.find("<!-- config-reference:end -->", start);
   REQUIRE(end != std::string::npos);
+  INFO("hoplite check --reference prints what belongs between the two marks");
   CHECK(readme.substr(start, end - start) == reference);
 }
 
