@@ -3,9 +3,9 @@
 #include "proxy/exchange/exchange.h"
 
 #include <chrono>
-#include <cstdio>
 #include <utility>
 
+#include "proxy/filter/sidecar_headers.h"
 #include "proxy/http/reply.h"
 
 namespace proxy::exchange {
@@ -53,7 +53,7 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
   scope_.identity = downstream.identity;
   scope_.own_principal = downstream.own_principal;
   scope_.downstream_peer = &downstream.peer;
-  scope_.peer = downstream.peer.base_ref;
+  scope_.peer = filter::base_peer(downstream.peer, environment_.filters.shard);
   scope_.plan = &rules_->routes->plans().front();
   environment_.filters.shard.request_started(pool_.live());
   deadline_.start(rules_->config->timeouts.header);
@@ -146,7 +146,7 @@ void Exchange::attempt_ready() {
   upstream_policy_ = note.principal.empty() ? telemetry::SecurityPolicy::none
                                             : telemetry::SecurityPolicy::mutual_tls;
   if (scope_.direction == telemetry::Direction::outbound) {
-    scope_.peer = attempt_.note().peer.base_ref;
+    scope_.peer = filter::base_peer(attempt_.note().peer, environment_.filters.shard);
   }
   attempt_.stream->send_head(head_);
   if (attempts_ > 1 && !replay_.empty()) {
@@ -174,10 +174,7 @@ void Exchange::attempt_failed(Error why) {
   retrying_ = true;
   environment_.filters.shard.add(telemetry::Counter::retries);
   scope_.attempt = attempts_ + 1;
-  char count[4];
-  const int length = std::snprintf(count, sizeof count, "%u", scope_.attempt);
-  head_.headers.set(http::NameId::x_envoy_attempt_count,
-                    std::string_view(count, static_cast<std::size_t>(length)));
+  filter::set_attempt_count(head_, scope_.attempt);
   begin_attempt(why.replay == Replay::always ? attempt_.endpoint() : upstream::Balancer::kNone);
 }
 

@@ -170,7 +170,6 @@ void Exchange::describe_upstream(const tls::PeerIdentity* identity, filter::Peer
     ours = rules_->upstream_principal;
   }
   memo.base = telemetry::peer_labels(nullptr, theirs, ours, telemetry::SecurityPolicy::unknown);
-  memo.base_ref = memo.ref = environment_.filters.shard.intern_peer(memo.base);
 }
 
 }  // namespace proxy::exchange

@@ -151,7 +151,6 @@ void DownstreamConnection::begin_http() {
   facts_.peer.base = telemetry::peer_labels(
       nullptr, mutual ? std::string_view(facts_.identity->spiffe_uri) : std::string_view{},
       mutual ? std::string_view(facts_.own_principal) : std::string_view{}, facts_.policy);
-  facts_.peer.base_ref = facts_.peer.ref = worker_.shard().intern_peer(facts_.peer.base);
 
   http1::ServerConnectionOptions options;
   options.limits.head_bytes = config.limits.head_bytes;
