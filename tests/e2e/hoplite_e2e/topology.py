@@ -40,7 +40,8 @@ def outbound_config(*services, **more):
 class Pair:
     """client -> its sidecar -> mTLS -> the server's sidecar -> app."""
 
-    def __init__(self, world, app_address, server_sections=None, client_sections=None):
+    def __init__(self, world, app_address, server_sections=None, client_sections=None,
+                 hosts=(HOST,)):
         self.authority = world.authority()
         self.server_identity = self.authority.issue("test", "podinfo")
         self.client_identity = self.authority.issue("default", "client")
@@ -49,7 +50,8 @@ class Pair:
              **(server_sections or {})}, name="server")
         tls = {"mode": "mutual", "sans": [self.server_identity.principal]}
         self.client = world.hoplite(
-            {**outbound_config(podinfo_at(f"127.0.0.1:{self.server.inbound}", tls=tls)),
+            {**outbound_config(podinfo_at(f"127.0.0.1:{self.server.inbound}", tls=tls,
+                                          hosts=list(hosts))),
              "mtls": self.client_identity.mtls(), **(client_sections or {})}, name="client")
 
     @property

@@ -1,0 +1,42 @@
+"""The tables of hostile messages in tests/support/*.def, read for real sockets. Not their meaning."""
+
+import pathlib
+import re
+
+_SUPPORT = pathlib.Path(__file__).resolve().parents[2] / "support"
+_LITERAL = r'"((?:[^"\\]|\\.)*)"'
+
+
+def _bytes(literal):
+    """What the C string literal stands for; its escapes are \\ooo, \\r, \\n, \\t, \\" and \\\\."""
+    return literal.encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
+def _table(name, pattern):
+    lines = (_SUPPORT / name).read_text().splitlines()
+    rows = [re.fullmatch(pattern, line) for line in lines if line.startswith("HOSTILE(")]
+    assert rows and all(rows), f"{name} is not written as expected"
+    return rows
+
+
+class HostileRequest:
+    def __init__(self, name, status, raw):
+        self.name = name
+        self.status = status
+        self.raw = raw
+        #: Its head is well-formed and may have been passed on before the rest was seen.
+        self.head_passes = any(word in name for word in ("chunk size", "a chunk that", "a last chunk",
+                                                         "extension", "trailer"))
+        #: The response flag it is counted with: a CONNECT is well-formed, only not for us.
+        self.flag = "-" if status == 405 else "DPE"
+
+
+def requests():
+    return [HostileRequest(row[1], int(row[2]), _bytes(row[3]))
+            for row in _table("hostile_requests.def", rf'HOSTILE\({_LITERAL}, (\d+), {_LITERAL}\)')]
+
+
+def responses():
+    """[(name, bytes)]; every one answers a GET."""
+    return [(row[1], _bytes(row[2]))
+            for row in _table("hostile_responses.def", rf'HOSTILE\({_LITERAL}, {_LITERAL}\)')]
