@@ -20,7 +20,6 @@ constexpr std::array<std::string_view, 8> kLimits{
     "upstream_connections", "pending_requests",        "file_descriptors", "other"};
 constexpr std::array<std::string_view, 8> kTimeouts{
     "header", "body_idle", "request", "connect", "tls", "idle", "upstream_idle", "drain"};
-constexpr std::array<std::string_view, 2> kSides{"downstream", "upstream"};
 constexpr std::array<std::string_view, 2> kWays{"received", "sent"};
 constexpr std::array<std::string_view, 2> kUses{"fresh", "reused"};
 constexpr std::array<std::string_view, 4> kMetadata{"decoded", "cached", "absent", "invalid"};
@@ -137,8 +136,8 @@ LabelPairs cell_labels(LabelSpace space, std::size_t cell) {
       return one("outcome", kOutcomes, cell);
     case LabelSpace::connection_use:
       return one("connection", kUses, cell);
-    case LabelSpace::side_way:
-      return two("side", kSides, "way", kWays, cell);
+    case LabelSpace::direction_way:
+      return two("direction", kDirections, "way", kWays, cell);
     case LabelSpace::direction_refused:
       return two("direction", kDirections, "kind", kRefused, cell);
     case LabelSpace::limit:

@@ -22,7 +22,7 @@ enum class LabelSpace : std::uint8_t {
   direction_cause,
   connect_outcome,
   connection_use,
-  side_way,
+  direction_way,
   direction_refused,
   limit,
   timeout,
@@ -96,8 +96,6 @@ inline constexpr std::size_t kLabelCount<Timeout> = 8;
 template <>
 inline constexpr std::size_t kLabelCount<DenyMode> = 2;
 template <>
-inline constexpr std::size_t kLabelCount<Side> = 2;
-template <>
 inline constexpr std::size_t kLabelCount<Way> = 2;
 template <>
 inline constexpr std::size_t kLabelCount<ConnectionUse> = 2;
@@ -116,7 +114,7 @@ constexpr std::size_t cells(LabelSpace space) noexcept {
       return kLabelCount<ConnectOutcome>;
     case LabelSpace::connection_use:
       return kLabelCount<ConnectionUse>;
-    case LabelSpace::side_way:
+    case LabelSpace::direction_way:
       return 4;
     case LabelSpace::direction_refused:
       return 2 * kLabelCount<RefusedKind>;
@@ -146,7 +144,7 @@ inline constexpr LabelSpace kSpaceOf<ConnectOutcome> = LabelSpace::connect_outco
 template <>
 inline constexpr LabelSpace kSpaceOf<ConnectionUse> = LabelSpace::connection_use;
 template <>
-inline constexpr LabelSpace kSpaceOf<Side, Way> = LabelSpace::side_way;
+inline constexpr LabelSpace kSpaceOf<Direction, Way> = LabelSpace::direction_way;
 template <>
 inline constexpr LabelSpace kSpaceOf<Direction, RefusedKind> = LabelSpace::direction_refused;
 template <>

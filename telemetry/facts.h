@@ -136,7 +136,6 @@ enum class Timeout : std::uint8_t {
 enum class ReloadResult : std::uint8_t { accepted, rejected };
 enum class Reload : std::uint8_t { configuration, certificates };
 enum class DenyMode : std::uint8_t { enforced, audit };
-enum class Side : std::uint8_t { downstream, upstream };
 enum class Way : std::uint8_t { received, sent };
 enum class ConnectionUse : std::uint8_t { fresh, reused };
 enum class MetadataResult : std::uint8_t { decoded, cached, absent, invalid };

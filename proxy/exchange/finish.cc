@@ -93,9 +93,9 @@ void Exchange::finish(http::Wire wire) {
   if (retrying_) cluster_->retry_ended();
   unlink();
   telemetry::Shard& shard = environment_.filters.shard;
-  shard.add(telemetry::Counter::bytes, wire.received, telemetry::Side::downstream,
+  shard.add(telemetry::Counter::bytes, wire.received, scope_.direction,
             telemetry::Way::received);
-  shard.add(telemetry::Counter::bytes, wire.sent, telemetry::Side::downstream,
+  shard.add(telemetry::Counter::bytes, wire.sent, scope_.direction,
             telemetry::Way::sent);
   telemetry::record(shard, facts, pool_.live(), downstream_->series);
   environment_.access_log.push(facts);
@@ -118,6 +118,9 @@ void Exchange::count_refused(Error why) {
       break;
     case Code::head_too_large:
       kind = RefusedKind::head_size;
+      break;
+    case Code::bad_response:
+      kind = RefusedKind::response;
       break;
     default:
       kind = head_received_ ? RefusedKind::body : RefusedKind::header;

@@ -93,8 +93,8 @@ TEST_CASE("each cell of a label space has labels of its own", "[unit]") {
   CHECK(cell_labels(LabelSpace::direction_cause,
                     cell_of(Direction::outbound, HandshakeCause::wrong_san)) ==
         LabelPairs{{"direction", "outbound"}, {"cause", "wrong_san"}});
-  CHECK(cell_labels(LabelSpace::side_way, cell_of(Side::upstream, Way::received)) ==
-        LabelPairs{{"side", "upstream"}, {"way", "received"}});
+  CHECK(cell_labels(LabelSpace::direction_way, cell_of(Direction::outbound, Way::received)) ==
+        LabelPairs{{"direction", "outbound"}, {"way", "received"}});
   CHECK(cell_labels(LabelSpace::direction_refused,
                     cell_of(Direction::inbound, RefusedKind::transfer_encoding)) ==
         LabelPairs{{"direction", "inbound"}, {"kind", "transfer_encoding"}});
