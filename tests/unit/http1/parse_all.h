@@ -19,6 +19,7 @@ struct Told {
   std::string trailers;
   unsigned ends = 0;
   Code code = Code::none;
+  bool leaked_framing = false;  // a head still had a field that the codec must take out
   bool operator==(const Told&) const = default;
 };
 
@@ -59,6 +60,15 @@ inline std::string describe(const http::ResponseHead& head) {
   return text + fields_of(head.headers);
 }
 
+inline bool carries_framing(const http::HeaderMap& headers) {
+  for (const http::NameId id :
+       {http::NameId::content_length, http::NameId::transfer_encoding, http::NameId::host,
+        http::NameId::connection, http::NameId::upgrade, http::NameId::keep_alive}) {
+    if (headers.count(id) != 0) return true;
+  }
+  return false;
+}
+
 // Pulls everything out of `in`; one message after another.
 template <class Parser>
 void pull(Parser& parser, Chain& in, Told& told) {
@@ -72,6 +82,7 @@ void pull(Parser& parser, Chain& in, Told& told) {
       case http1::Step::informational:
       case http1::Step::head:
         told.heads.push_back(describe(parser.head()));
+        told.leaked_framing |= carries_framing(parser.head().headers);
         break;
       case http1::Step::body: {
         const Chain body = parser.take_body();
