@@ -159,6 +159,7 @@ void Exchange::attempt_ready() {
 }
 
 void Exchange::attempt_failed(Error why) {
+  if (why.code == Code::bad_response) count_refused(why);
   if (retrying_) {
     retrying_ = false;
     cluster_->retry_ended();
