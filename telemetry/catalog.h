@@ -90,7 +90,7 @@ inline constexpr std::size_t kLabelCount<ConnectOutcome> = 7;
 template <>
 inline constexpr std::size_t kLabelCount<RefusedKind> = 13;
 template <>
-inline constexpr std::size_t kLabelCount<Limit> = 8;
+inline constexpr std::size_t kLabelCount<Limit> = 7;
 template <>
 inline constexpr std::size_t kLabelCount<Timeout> = 8;
 template <>

@@ -114,8 +114,7 @@ enum class RefusedKind : std::uint8_t {
 enum class Limit : std::uint8_t {
   connections,
   requests_per_connection,
-  head_bytes,
-  head_count,
+  head,  // its bytes or its number of fields
   upstream_connections,
   pending_requests,
   file_descriptors,

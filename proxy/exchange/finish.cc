@@ -118,6 +118,7 @@ void Exchange::count_refused(Error why) {
       break;
     case Code::head_too_large:
       kind = RefusedKind::head_size;
+      environment_.filters.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::head);
       break;
     case Code::bad_response:
       kind = RefusedKind::response;

@@ -162,6 +162,9 @@ void Worker::begin_drain() {
 
 void Worker::abort_all() {
   loop_.post([this] {
+    if (draining_ && !connections_.empty()) {
+      shard_.add(telemetry::Counter::timeouts, 1, telemetry::Timeout::drain);
+    }
     draining_ = true;
     ports_.clear();
     connections_.for_each([](DownstreamConnection& connection) {
