@@ -74,6 +74,17 @@ void ClientConnection::on_sent(std::size_t bytes) {
 void ClientConnection::on_closed(Error why) {
   if (phase_ == Phase::closed) return;
   eof_ = true;
+  if (why.code == Code::tls_handshake) {
+    // A TLS 1.3 server refused our certificate, at a time when requests were sent already: it has
+    // not looked at them.
+    const Error refused = make_error(Code::upstream_tls, Side::upstream, why.detail);
+    if (has_stream()) {
+      fail(refused);
+    } else {
+      close_now(refused);
+    }
+    return;
+  }
   if (phase_ == Phase::open && outbox_.taken() == 0) {
     // It never opened, or died before anything was written.
     why.side = Side::upstream;

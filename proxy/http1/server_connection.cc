@@ -218,8 +218,11 @@ void ServerConnection::check_eof() {
       return;
     case Phase::ended:
       if (in_.empty()) must_close_ = true;  // else pipelined requests came before it
-      if (options_.cancel_on_half_close && has_stream() && answer_ != Answer::ended) {
+      if (!has_stream() || answer_ != Answer::none || timer_.running()) return;
+      if (options_.half_close_grace.count() == 0) {
         fail(make_error(Code::downstream_closed, Side::downstream));
+      } else {
+        timer_.start(options_.half_close_grace);
       }
       return;
     case Phase::tunnel:
@@ -267,6 +270,7 @@ void ServerConnection::Slot::send_head(http::ResponseHead& head) {
   ServerConnection& c = connection_;
   ASSERT(c.answer_ == Answer::none);
   if (c.phase_ == Phase::closed) return;
+  if (c.phase_ == Phase::ended) c.timer_.stop();  // the grace of a client that half-closed
   c.answer_ = Answer::body;
   ChunkPool& pool = c.loop_.chunks();
   const std::string_view date = c.date_.at(c.loop_.now_us());
@@ -461,6 +465,10 @@ void ServerConnection::close_now(Error why) {
 }
 
 void ServerConnection::on_timer() {
+  if (phase_ == Phase::ended) {
+    fail(make_error(Code::downstream_closed, Side::downstream));
+    return;
+  }
   if (phase_ == Phase::idle) transport_->shutdown_write();
   close_now(phase_ == Phase::idle ? make_error(Code::idle, Side::local) : Error{});
 }

@@ -34,9 +34,11 @@ struct ServerConnectionOptions {
   // still comes is thrown away, so that no RST overtakes the answer.
   std::chrono::milliseconds linger_timeout{2'000};
   std::size_t linger_bytes = 8 * 1024 * 1024;
-  // The client ended its half while it waits for the response: true takes it for gone
-  // (on_reset, as Envoy does), false finishes the response.
-  bool cancel_on_half_close = false;
+  // The client ended its half while it waits for the response. A FIN does not tell one that only
+  // half-closed from one that has gone. Envoy and nginx take it for gone at once, haproxy never:
+  // here the response must have begun within this time, so that `printf ... | nc` gets its answer
+  // and a client that left a slow request does not keep it running. 0 = at once.
+  std::chrono::milliseconds half_close_grace{500};
 };
 
 class ServerConnection final : public http::ServerConnection,

@@ -350,8 +350,18 @@ TEST_CASE("a half-close after the request", "[unit]") {
     CHECK(rig.got() == "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
     CHECK(rig.closed());
   }
-  SECTION("cancels when so configured") {
-    options.cancel_on_half_close = true;
+  SECTION("is taken for gone when the answer does not begin in time") {
+    ServerRig rig(options);
+    rig.client->send(kGet);
+    rig.client->shutdown();
+    CHECK(rig.request().notes.resets == 0);
+    rig.fixture.advance(std::chrono::milliseconds(600));
+    CHECK(rig.request().notes.resets == 1);
+    CHECK(rig.request().notes.why.code == Code::downstream_closed);
+    CHECK(rig.closed());
+  }
+  SECTION("is taken for gone at once when so configured") {
+    options.half_close_grace = {};
     ServerRig rig(options);
     rig.client->send(kGet);
     rig.client->shutdown();
