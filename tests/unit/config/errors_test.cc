@@ -249,9 +249,9 @@ TEST_CASE("identities and timeouts that cannot be") {
       {"trust domain", kBase + "mtls: {trust_domain: \"spiffe://a\"}\n",
        "hoplite.yaml:2:22: mtls.trust_domain: found \"spiffe://a\"; allowed: lower-case letters, "
        "digits, '.', '-', '_'\n"},
-      {"connect longer than request", kBase + "timeouts: {request: 2s, body_idle: 1s}\n",
-       "hoplite.yaml:2:21: timeouts.request: timeouts.connect (5000ms) is longer than "
-       "timeouts.request (2000ms) and could never run out\n"},
+      {"idle longer than the age", kBase + "timeouts: {upstream_max_age: 2s}\n",
+       "hoplite.yaml:2:30: timeouts.upstream_max_age: timeouts.upstream_idle (55000ms) is longer "
+       "than timeouts.upstream_max_age (2000ms) and could never run out\n"},
   });
 }
 
