@@ -118,9 +118,12 @@ void Listener::on_ready(Node& node) {
 }
 
 bool Listener::accept_one() {
-  const int fd = ::accept4(node_->socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  sockaddr_storage peer{};
+  socklen_t length = sizeof peer;
+  const int fd = ::accept4(node_->socket.get(), reinterpret_cast<sockaddr*>(&peer), &length,
+                           SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd >= 0) {
-    user_.on_accept(TcpTransport::adopt(loop_, fd));
+    user_.on_accept(TcpTransport::adopt(loop_, fd, SocketAddress(peer)));
     return true;
   }
   const int error = errno;

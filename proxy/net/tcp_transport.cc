@@ -33,13 +33,6 @@ std::size_t gather(const Chain& chain, std::span<uv_buf_t> buffers) {
   return n;
 }
 
-std::string name_of(const uv_tcp_t& handle, int (*ask)(const uv_tcp_t*, struct sockaddr*, int*)) {
-  sockaddr_storage storage{};
-  int length = sizeof storage;
-  if (ask(&handle, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
-  return SocketAddress(storage).text();
-}
-
 }  // namespace
 
 // Outlives its transport until libuv has let go of the handle and of what is being written.
@@ -54,8 +47,8 @@ struct TcpTransport::Node {
   std::size_t read_size = kFirstRead;
 };
 
-TcpTransport::TcpTransport(Loop& loop, Node* node, State state)
-    : loop_(loop), node_(node), state_(state) {
+TcpTransport::TcpTransport(Loop& loop, Node* node, State state, const SocketAddress& peer)
+    : loop_(loop), node_(node), peer_(peer), state_(state) {
   node_->owner = this;
   node_->loop = &loop;
   node_->handle.data = node_;
@@ -66,10 +59,11 @@ TcpTransport::~TcpTransport() {
   if (reset_on_close_ && state_ == State::open) closing.close_reset();
 }
 
-std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd) {
+std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd,
+                                                  const SocketAddress& peer) {
   auto* node = new Node;
   if (uv_tcp_init(loop.uv(), &node->handle) != 0) std::terminate();
-  std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::open));
+  std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::open, peer));
   const int error = uv_tcp_open(&node->handle, fd);
   if (error != 0) {
     ::close(fd);
@@ -83,7 +77,7 @@ std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd) {
 std::unique_ptr<TcpTransport> TcpTransport::connect(Loop& loop, const SocketAddress& to) {
   auto* node = new Node;
   if (uv_tcp_init(loop.uv(), &node->handle) != 0) std::terminate();
-  std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::connecting));
+  std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::connecting, to));
   node->connect.data = node;
   const int error = uv_tcp_connect(&node->connect, &node->handle, to.get(),
                                    [](uv_connect_t* request, int status) noexcept {
@@ -303,11 +297,16 @@ void TcpTransport::fail(Code code, int uv_error) {
 }
 
 std::string TcpTransport::local_address() const {
-  return name_of(node_->handle, &uv_tcp_getsockname);
+  sockaddr_storage storage{};
+  int length = sizeof storage;
+  if (uv_tcp_getsockname(&node_->handle, reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+    return {};
+  }
+  return SocketAddress(storage).text();
 }
 
 std::string TcpTransport::remote_address() const {
-  return name_of(node_->handle, &uv_tcp_getpeername);
+  return peer_.text();
 }
 
 }  // namespace proxy::net

@@ -12,8 +12,9 @@ namespace proxy::net {
 
 class TcpTransport final : public Transport, public Reapable, private TurnTask, private Flushable {
  public:
-  // Over a connected, non-blocking descriptor, which it owns from now on. Never null.
-  static std::unique_ptr<TcpTransport> adopt(Loop& loop, int fd);
+  // Over a connected, non-blocking descriptor, which it owns from now on. Never null. `peer`: who is
+  // at the other end, as the kernel does not tell any more once the connection was reset.
+  static std::unique_ptr<TcpTransport> adopt(Loop& loop, int fd, const SocketAddress& peer);
   // Begins to connect; on_open or on_closed(connect_failed) follows. Never null.
   static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to);
   ~TcpTransport() override;
@@ -36,7 +37,7 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   struct Node;
   enum class State : std::uint8_t { connecting, open, closed };
 
-  TcpTransport(Loop& loop, Node* node, State state);
+  TcpTransport(Loop& loop, Node* node, State state, const SocketAddress& peer);
   void run_at_turn_end() override;
   void flush() override;
   void write_rest();
@@ -48,6 +49,7 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
 
   Loop& loop_;
   Node* node_;  // closed and given up by the destructor, see handle.h
+  const SocketAddress peer_;
   TransportUser* user_ = nullptr;
   Chain out_;
   Chain unread_;     // put back, for the next user

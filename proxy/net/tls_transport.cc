@@ -91,12 +91,12 @@ void TlsTransport::pump() {
     after_session_call();
     if (!announced_ && session_->handshake_done()) announce();
     if (!plain.empty()) {
+      data_came_ = true;
       quiet_.start(kQuiet);
       user_->on_bytes(std::move(plain));
     }
     if (status == Status::failed) {
-      fail(make_error(session_->handshake_done() ? Code::connection_lost : Code::tls_handshake,
-                      Side::local));
+      fail(make_error(refused() ? Code::tls_handshake : Code::connection_lost, Side::local));
       return;
     }
     if (status == Status::closed) {
@@ -107,6 +107,12 @@ void TlsTransport::pump() {
     }
   }
   update_lower_reading();
+}
+
+// A TLS 1.3 server judges the client's certificate when the client thinks that all is done: its
+// refusal is then the first thing that it says.
+bool TlsTransport::refused() const noexcept {
+  return !session_->handshake_done() || (session_->facts().told_by_peer && !data_came_);
 }
 
 // One call of the session. Until on_open was told it gets no room for data, so none comes before.

@@ -53,6 +53,7 @@ class TlsTransport final : public Transport,
 
   bool may_pump() const noexcept;
   void pump();
+  bool refused() const noexcept;
   tls::Session::Status decrypt(Chain& plain);
   void announce();
   void fail(Error why);
@@ -75,6 +76,7 @@ class TlsTransport final : public Transport,
   Error failure_{};
   Timer quiet_;  // gives OpenSSL's buffers back; lingers after a failed handshake
   bool announced_ = false;
+  bool data_came_ = false;     // the peer has sent data, so it accepted us
   bool want_reading_ = true;
   bool more_pending_ = false;  // the session holds decrypted bytes
   bool eof_ = false;           // close_notify came

@@ -57,7 +57,8 @@ class Transport {
   virtual const tls::HandshakeFacts* handshake() const noexcept = 0;
   // The session itself, for judging it anew after a reload; null when plain.
   virtual tls::Session* session() noexcept = 0;
-  // "127.0.0.1:8080" / "[::1]:8080"; empty when unknown. Asks the kernel: not for every request.
+  // "127.0.0.1:8080" / "[::1]:8080"; empty when unknown. Makes a text: not for every request. The
+  // remote one is known to the end of the transport's life.
   virtual std::string local_address() const = 0;
   virtual std::string remote_address() const = 0;
   virtual Loop& loop() noexcept = 0;

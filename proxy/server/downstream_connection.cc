@@ -14,6 +14,8 @@
 namespace proxy::server {
 namespace {
 constexpr std::byte kTlsHandshakeRecord{0x16};
+// Kind of a rate-limited line that is not about a handshake.
+constexpr std::size_t kJudgedLines = 29;
 }
 
 DownstreamConnection::DownstreamConnection(Worker& worker, telemetry::Direction direction,
@@ -34,18 +36,17 @@ DownstreamConnection::~DownstreamConnection() {
 }
 
 void DownstreamConnection::begin() {
-  const Snapshot& snapshot = worker_.snapshot();
-  if (direction_ == telemetry::Direction::outbound ||
-      snapshot.config.mtls.mode == config::MtlsMode::off) {
+  const config::Config& config = worker_.snapshot().config;
+  if (direction_ == telemetry::Direction::outbound || config.mtls.mode == config::MtlsMode::off) {
     begin_http();
-  } else if (snapshot.config.mtls.mode == config::MtlsMode::strict) {
-    begin_tls(snapshot.mutual);
-  } else {
-    if (snapshot.config.timeouts.idle.count() != 0) {
-      deadline_.start(snapshot.config.timeouts.idle);
-    }
-    transport_->start(*this);
+    return;
   }
+  if (config.mtls.mode == config::MtlsMode::strict) {
+    begin_handshake_time();  // whoever says nothing has failed to speak TLS
+  } else if (config.timeouts.idle.count() != 0) {
+    deadline_.start(config.timeouts.idle);
+  }
+  transport_->start(*this);
 }
 
 // --- detection ----------------------------------------------------------------------------
@@ -57,22 +58,36 @@ void DownstreamConnection::on_bytes(Chain bytes) {
 }
 
 void DownstreamConnection::detect() {
-  if (first_bytes_.first().front() != kTlsHandshakeRecord) {
+  const Snapshot& snapshot = worker_.snapshot();
+  const config::MtlsMode mode = snapshot.config.mtls.mode;
+  if (mode == config::MtlsMode::off || first_bytes_.first().front() != kTlsHandshakeRecord) {
     transport_->put_back(std::move(first_bytes_));
-    begin_http();
+    if (mode == config::MtlsMode::strict) {
+      begin_tls(snapshot.mutual);  // which finds that this is no TLS
+    } else {
+      begin_http();
+    }
     return;
   }
-  if (tls_started_us_ == 0) {
-    tls_started_us_ = worker_.loop().now_us();
-    deadline_.start(worker_.snapshot().config.timeouts.tls);
+  if (tls_started_us_ == 0) begin_handshake_time();
+  if (first_bytes_.size() < hello_bytes_) return;
+  std::array<std::byte, tls::kMaxClientHello> copy;
+  const auto seen = std::span(copy).first(std::min(first_bytes_.size(), copy.size()));
+  first_bytes_.copy_to(seen);
+  const tls::Peek peek = tls::peek(seen);
+  if (peek.kind == tls::Peek::Kind::need_more) {
+    hello_bytes_ = peek.wanted;
+    return;
   }
-  std::array<std::byte, tls::kMaxClientHello> hello;
-  const std::size_t size = std::min(first_bytes_.size(), hello.size());
-  first_bytes_.copy_to(std::span(hello).first(size));
-  const tls::Peek peek = tls::peek(std::span<const std::byte>(hello).first(size));
-  if (peek.kind == tls::Peek::Kind::need_more) return;
+  if (peek.kind == tls::Peek::Kind::too_large) {
+    tls::HandshakeFacts facts;
+    facts.failure = tls::Failure::other;
+    facts.detail = "the client's ClientHello is longer than 16 KiB: no TLS library sends that";
+    count_handshake(facts);
+    close();
+    return;
+  }
   transport_->put_back(std::move(first_bytes_));
-  const Snapshot& snapshot = worker_.snapshot();
   const bool mesh = peek.kind == tls::Peek::Kind::hello && peek.hello.offers_mesh_alpn();
   if (mesh || snapshot.terminate == nullptr) {
     begin_tls(snapshot.mutual);
@@ -84,19 +99,36 @@ void DownstreamConnection::detect() {
   }
 }
 
-void DownstreamConnection::on_eof() { close(); }
+void DownstreamConnection::on_eof() {
+  gone_while_opening();
+  close();
+}
 
 void DownstreamConnection::on_closed(Error) {
   if (closed_) return;
-  if (secure_ != nullptr) count_handshake(*secure_->handshake());
+  gone_while_opening();
   close();
+}
+
+// A peer that leaves without a word, as a TCP health check does, has failed at nothing.
+void DownstreamConnection::gone_while_opening() {
+  if (secure_ != nullptr) {
+    count_handshake(*secure_->handshake());
+  } else if (!first_bytes_.empty()) {
+    fail_hello(tls::Failure::closed);
+  }
 }
 
 // --- TLS ----------------------------------------------------------------------------------
 
-void DownstreamConnection::begin_tls(std::shared_ptr<const tls::Context> context) {
-  if (tls_started_us_ == 0) tls_started_us_ = worker_.loop().now_us();
+void DownstreamConnection::begin_handshake_time() {
+  tls_started_us_ = worker_.loop().now_us();
   deadline_.start(worker_.snapshot().config.timeouts.tls);
+  peer_address_ = transport_->remote_address();
+}
+
+void DownstreamConnection::begin_tls(std::shared_ptr<const tls::Context> context) {
+  if (tls_started_us_ == 0) begin_handshake_time();
   transport_ = std::make_unique<net::TlsTransport>(
       std::move(transport_), std::make_unique<tls::Session>(std::move(context)));
   secure_ = transport_.get();
@@ -110,26 +142,28 @@ void DownstreamConnection::on_open(const tls::HandshakeFacts* facts) {
 }
 
 void DownstreamConnection::count_handshake(const tls::HandshakeFacts& facts) {
-  telemetry::record(worker_.shard(), telemetry::HandshakeFacts{
-                                         telemetry::Direction::inbound,
-                                         upstream::handshake_cause(facts),
-                                         worker_.loop().now_us() - tls_started_us_});
-  if (facts.failure == tls::Failure::none) return;
-  worker_.rate_limited_log().warning(facts.failure, worker_.loop().now_us(),
-                                     "TLS handshake with {} failed ({}): {}",
-                                     secure_->remote_address(), tls::name(facts.failure),
-                                     facts.detail);
+  upstream::report_handshake(worker_.shard(), worker_.rate_limited_log(),
+                             telemetry::Direction::inbound, facts, peer_address_,
+                             {tls_started_us_, worker_.loop().now_us()});
+}
+
+// Ended before its ClientHello was there.
+void DownstreamConnection::fail_hello(tls::Failure failure) {
+  if (worker_.snapshot().mutual == nullptr) return;  // plaintext only, since a reload
+  tls::Session session(worker_.snapshot().mutual);
+  session.note_failure(failure);
+  count_handshake(session.facts());
 }
 
 void DownstreamConnection::timed_out() {
+  const bool opening_tls = tls_started_us_ != 0;
+  worker_.shard().add(telemetry::Counter::timeouts, 1,
+                      opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
   if (secure_ != nullptr) {
     secure_->session()->note_failure(tls::Failure::timeout);
     count_handshake(*secure_->handshake());
-    worker_.shard().add(telemetry::Counter::timeouts, 1, telemetry::Timeout::tls);
-  } else {
-    worker_.shard().add(telemetry::Counter::timeouts, 1,
-                        tls_started_us_ != 0 ? telemetry::Timeout::tls
-                                             : telemetry::Timeout::idle);
+  } else if (opening_tls) {
+    fail_hello(tls::Failure::timeout);
   }
   close();
 }
@@ -165,7 +199,11 @@ void DownstreamConnection::begin_http() {
 }
 
 void DownstreamConnection::on_request_started(http::ServerStream& stream) {
-  ++requests_;
+  const std::size_t limit = worker_.snapshot().config.limits.requests_per_connection;
+  if (++requests_ == limit) {
+    worker_.shard().add(telemetry::Counter::limits_hit, 1,
+                        telemetry::Limit::requests_per_connection);
+  }
   if (judged_generation_ != worker_.snapshot().generation) judge();
   worker_.exchanges().start(stream, facts_, worker_.rules(direction_), refusal_);
 }
@@ -190,16 +228,26 @@ void DownstreamConnection::judge() {
   }
   if (trusted) return;
   refusal_ = make_error(Code::untrusted_peer, Side::downstream);
-  worker_.rate_limited_log().warning(tls::Failure::other, worker_.loop().now_us(),
-                                     "connection from {} is not trusted any more since the reload",
-                                     facts_.peer.base.peer_principal);
+  worker_.rate_limited_log().warning(
+      kJudgedLines, worker_.loop().now_us(),
+      "the connection of {} at {} is refused since the reload: mtls no longer accepts it",
+      facts_.peer.base.peer_principal, peer_address_.empty() ? "a plaintext peer" : peer_address_);
 }
 
 void DownstreamConnection::snapshot_changed() {
-  const bool plaintext_leaves =
-      direction_ == telemetry::Direction::inbound && secure_ == nullptr && connection_ != nullptr &&
-      worker_.snapshot().config.mtls.mode == config::MtlsMode::strict;
-  if (plaintext_leaves) connection_->begin_drain();
+  if (direction_ == telemetry::Direction::outbound) return;
+  const Snapshot& snapshot = worker_.snapshot();
+  const config::MtlsMode mode = snapshot.config.mtls.mode;
+  if (connection_ != nullptr) {
+    const bool leaves = secure_ == nullptr ? mode == config::MtlsMode::strict
+                                           : mode == config::MtlsMode::off;
+    if (leaves) connection_->begin_drain();
+  } else if (relay_ != nullptr || connecting_ != nullptr) {
+    // What passes to the app has no requests to judge.
+    const bool passes = mode == config::MtlsMode::permissive &&
+                        snapshot.config.inbound.other_tls == config::OtherTls::pass;
+    if (!passes) close();
+  }
 }
 
 void DownstreamConnection::on_closed(http::ServerConnection&, Error) { close(); }
@@ -209,7 +257,8 @@ void DownstreamConnection::on_closed(http::ServerConnection&, Error) { close(); 
 void DownstreamConnection::pass_to_app() {
   deadline_.stop();
   transport_->set_reading(false);
-  upstream::Cluster& app = *worker_.rules(direction_)->clusters.front();
+  rules_ = worker_.rules(direction_);
+  upstream::Cluster& app = *rules_->clusters.front();
   connecting_ = std::make_unique<upstream::Connecting>(worker_.upstream(), app.endpoint(0),
                                                        app.spec().connect,
                                                        static_cast<upstream::ConnectUser&>(*this));
@@ -218,6 +267,7 @@ void DownstreamConnection::pass_to_app() {
 void DownstreamConnection::on_connected(upstream::Connecting&,
                                         std::unique_ptr<net::Transport> transport) {
   worker_.loop().reap(std::move(connecting_));
+  rules_.reset();
   transport_->set_reading(true);
   relay_ = std::make_unique<tunnel::Relay>(worker_.loop(), std::move(transport_),
                                            std::move(transport),
@@ -236,7 +286,8 @@ void DownstreamConnection::begin_drain() {
   draining_ = true;
   if (connection_ != nullptr) {
     connection_->begin_drain();
-  } else if (relay_ == nullptr && secure_ == nullptr && first_bytes_.empty()) {
+  } else if (relay_ == nullptr && connecting_ == nullptr && secure_ == nullptr &&
+             first_bytes_.empty()) {
     close();  // nothing was said yet
   }
 }

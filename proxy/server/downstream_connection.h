@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "proxy/exchange/exchange.h"
 #include "proxy/http/connection.h"
@@ -59,10 +60,13 @@ class DownstreamConnection final : public net::Reapable,
   void on_relay_ended(tunnel::Relay& relay) override;
 
   void detect();
+  void gone_while_opening();
+  void begin_handshake_time();
   void begin_tls(std::shared_ptr<const tls::Context> context);
   void begin_http();
   void pass_to_app();
   void count_handshake(const tls::HandshakeFacts& facts);
+  void fail_hello(tls::Failure failure);
   void timed_out();
   void judge();
   void close();
@@ -71,10 +75,13 @@ class DownstreamConnection final : public net::Reapable,
   const telemetry::Direction direction_;
   std::unique_ptr<net::Transport> transport_;            // until the codec or relay owns it
   std::unique_ptr<http::ServerConnection> connection_;   // serving HTTP
+  std::shared_ptr<const exchange::Rules> rules_;         // keeps what connecting_ refers to
   std::unique_ptr<upstream::Connecting> connecting_;     // on its way to the app, for a relay
   std::unique_ptr<tunnel::Relay> relay_;
   net::Transport* secure_ = nullptr;  // the TLS transport, wherever it is owned now
   Chain first_bytes_;                 // while detecting
+  std::size_t hello_bytes_ = 0;       // how many of them the ClientHello has at least
+  std::string peer_address_;          // from the beginning of TLS
   exchange::Downstream facts_;
   net::Timer deadline_;               // first byte, then detection and handshake
   std::uint64_t opened_us_;

@@ -79,14 +79,8 @@ void Connecting::begin_tls() {
 }
 
 void Connecting::count_handshake(const tls::HandshakeFacts& facts) {
-  telemetry::record(environment_.shard,
-                    telemetry::HandshakeFacts{telemetry::Direction::outbound,
-                                              handshake_cause(facts),
-                                              environment_.loop.now_us() - tls_started_us_});
-  if (facts.failure == tls::Failure::none) return;
-  environment_.log.warning(facts.failure, environment_.loop.now_us(),
-                           "TLS handshake with upstream {} failed ({}): {}", endpoint_.text,
-                           tls::name(facts.failure), facts.detail);
+  report_handshake(environment_.shard, environment_.log, telemetry::Direction::outbound, facts,
+                   endpoint_.text, {tls_started_us_, environment_.loop.now_us()});
 }
 
 // An HTTP/1 server has nothing to say before the request.

@@ -1,6 +1,8 @@
-// The table from tls::Failure to telemetry::HandshakeCause.
-// Not the counting.
+// The table from tls::Failure to telemetry::HandshakeCause, and the line.
+// Not the sentences that say what to do: tls/ has those.
 #include "proxy/upstream/handshake.h"
+
+#include "telemetry/record.h"
 
 namespace proxy::upstream {
 
@@ -27,6 +29,21 @@ telemetry::HandshakeCause handshake_cause(const tls::HandshakeFacts& facts) noex
     default:
       return HandshakeCause::other;
   }
+}
+
+void report_handshake(telemetry::Shard& shard, telemetry::RateLimitedLog& log,
+                      telemetry::Direction direction, const tls::HandshakeFacts& facts,
+                      std::string_view peer, HandshakeTime time) {
+  telemetry::record(shard, telemetry::HandshakeFacts{direction, handshake_cause(facts),
+                                                     time.now_us - time.started_us});
+  if (facts.failure == tls::Failure::none) return;
+  // Each cause is limited by itself, and clients cannot silence what is said of upstreams.
+  constexpr std::size_t kCauses = static_cast<std::size_t>(tls::Failure::other) + 1;
+  static_assert(2 * kCauses <= 30, "the lines of other kinds begin at 30");
+  const bool inbound = direction == telemetry::Direction::inbound;
+  log.warning(static_cast<std::size_t>(facts.failure) + (inbound ? 0 : kCauses), time.now_us,
+              "TLS handshake with {}{} failed ({}): {}", inbound ? "" : "upstream ", peer,
+              tls::name(facts.failure), facts.detail);
 }
 
 }  // namespace proxy::upstream
