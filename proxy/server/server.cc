@@ -68,6 +68,7 @@ class Server::State {
                                               StatsListener::Pages pages, std::string_view what);
   void handle_signals();
   void watch_files(const config::Config& config);
+  std::expected<config::Config, std::string> wanted(telemetry::Reload what) const;
   void reload(telemetry::Reload what);
   void note_expiry();
   void terminate();
@@ -90,12 +91,14 @@ class Server::State {
   std::vector<std::unique_ptr<StatsListener>> stats_;
   std::vector<std::unique_ptr<net::Signal>> signals_;
   net::FileWatch watch_;
+  std::vector<std::string> watched_;
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
 };
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
+  watch_files(config);  // before they are read
   auto snapshot = build_snapshot(config, 1, collector_.registry(), tickets_);
   if (!snapshot) return std::unexpected(StartError{snapshot.error(), {}});
   snapshot_ = std::move(*snapshot);
@@ -112,7 +115,6 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
     if (!started) return started;
   }
   for (const auto& worker : workers_) worker->start();
-  watch_files(config);
   return {};
 }
 
@@ -184,28 +186,34 @@ void Server::State::watch_files(const config::Config& config) {
   for (const std::string* path : {&config.mtls.cert, &config.mtls.key, &config.mtls.ca}) {
     if (!path->empty()) files.push_back(*path);
   }
+  // Watching the same files anew would miss a change since they were read.
+  if (files == watched_) return;
+  watched_ = files;
   watch_.watch(std::move(files));
+}
+
+// What the configuration is to be: read anew, but for changed certificate files the one in force,
+// as what an operator has begun to edit waits for SIGHUP.
+std::expected<config::Config, std::string> Server::State::wanted(telemetry::Reload what) const {
+  if (what == telemetry::Reload::certificates) return snapshot_->config;
+  config::Loaded loaded = config::load(load_);
+  if (!loaded.ok()) return std::unexpected(config::render(loaded.diagnostics));
+  const auto fixed = config::not_reloadable(snapshot_->config, loaded.config, loaded.origins);
+  if (!fixed.empty()) return std::unexpected(config::render(fixed));
+  return std::move(loaded.config);
 }
 
 // All or nothing: whatever is wrong keeps the present state, with a line for each problem.
 void Server::State::reload(telemetry::Reload what) {
-  const config::Loaded loaded = config::load(load_);
+  const auto config = wanted(what);
   std::string problems;
-  if (!loaded.ok()) {
-    problems = config::render(loaded.diagnostics);
-  } else if (const auto fixed = config::not_reloadable(snapshot_->config, loaded.config,
-                                                       loaded.origins);
-             !fixed.empty()) {
-    problems = config::render(fixed);
-  }
-  if (problems.empty()) {
-    auto snapshot = build_snapshot(loaded.config, snapshot_->generation + 1,
-                                   collector_.registry(), tickets_);
-    if (snapshot) {
-      snapshot_ = std::move(*snapshot);
-    } else {
-      problems = snapshot.error();
-    }
+  if (!config) {
+    problems = config.error();
+  } else if (auto made = build_snapshot(*config, snapshot_->generation + 1, collector_.registry(),
+                                        tickets_)) {
+    snapshot_ = std::move(*made);
+  } else {
+    problems = made.error();
   }
   const std::string_view subject =
       what == telemetry::Reload::certificates ? "changed certificate files" : "configuration";
@@ -216,11 +224,11 @@ void Server::State::reload(telemetry::Reload what) {
     return;
   }
   for (const auto& worker : workers_) worker->set_snapshot(snapshot_);
-  const config::Config& config = snapshot_->config;
-  access_log_.set_mode(static_cast<telemetry::AccessMode>(config.log.access));
-  access_log_.set_format(static_cast<telemetry::LineFormat>(config.log.format));
-  log_.set_level(static_cast<telemetry::LogLevel>(config.log.level));
-  watch_files(config);
+  const config::Log& log = snapshot_->config.log;
+  access_log_.set_mode(static_cast<telemetry::AccessMode>(log.access));
+  access_log_.set_format(static_cast<telemetry::LineFormat>(log.format));
+  log_.set_level(static_cast<telemetry::LogLevel>(log.level));
+  watch_files(snapshot_->config);
   note_expiry();
   collector_.count_reload(what, telemetry::ReloadResult::accepted);
   log_.info("{} taken (generation {})", subject, snapshot_->generation);
