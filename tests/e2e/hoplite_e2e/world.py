@@ -3,6 +3,7 @@
 from .certs import Authority
 from .programs import Hoplite, TestService
 from .raw import RawClient, RawServer
+from .tls import TlsClient
 
 
 class World:
@@ -47,6 +48,11 @@ class World:
 
     def client(self, port, host="127.0.0.1"):
         client = RawClient(port, host)
+        self._clients.append(client)
+        return client
+
+    def tls_client(self, port, context, sni=None, session=None):
+        client = TlsClient(port, context, sni, session)
         self._clients.append(client)
         return client
 
