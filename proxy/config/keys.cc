@@ -185,7 +185,7 @@ const std::array kKeys{
     Key{"timeouts.header", Kind::duration, in<kTimeouts, &Timeouts::header>,
         "From the first byte of a request head to its last.", {.min = 1, .max = kDay}},
     Key{"timeouts.body_idle", Kind::duration, in<kTimeouts, &Timeouts::body_idle>,
-        "No byte of a body under way moves.", {.min = 1, .max = kDay, .zero_is_off = true}},
+        "Nothing of a request or of its response moves.", {.min = 1, .max = kDay, .zero_is_off = true}},
     Key{"timeouts.tunnel_idle", Kind::duration, in<kTimeouts, &Timeouts::tunnel_idle>,
         "Nothing moves in an upgraded connection, or in one passed through as TCP.",
         {.min = 1, .max = kDay, .zero_is_off = true}},

@@ -181,7 +181,8 @@ struct Limits {
 /// 0 = off where allowed ("may be 0"); else 1 ms..24 h.
 struct Timeouts {
   Milliseconds header{10'000};     ///< first byte of a head to its last; http1/ (408)
-  Milliseconds body_idle{60'000};  ///< no byte of a body moves either way; may be 0 (SI)
+  /// From a request's head on: nothing of it or of its response moves; may be 0 (SI)
+  Milliseconds body_idle{60'000};
   /// Nothing moves in an upgraded connection (WebSocket), or in one passed through as TCP; may be
   /// 0.
   Milliseconds tunnel_idle{3'600'000};

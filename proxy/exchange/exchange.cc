@@ -54,7 +54,7 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
   scope_.own_principal = downstream.own_principal;
   scope_.downstream_peer = &downstream.peer;
   scope_.peer = filter::base_peer(downstream.peer, environment_.filters.shard);
-  scope_.plan = &rules_->routes->plans().front();
+  scope_.plan = &rules_->routes->match({});  // until the head says more
   environment_.filters.shard.request_started(pool_.live());
   deadline_.start(rules_->config->timeouts.header);
 }
@@ -96,6 +96,7 @@ void Exchange::on_refused(Error why) {
 void Exchange::on_data(Chain body) {
   watch_progress();
   const std::size_t bytes = body.size();
+  body_received_ += bytes;
   if (replying_) {
     stream->consume(bytes);  // the answer is given; the codec decides how much more to take
     return;
@@ -203,6 +204,7 @@ void Exchange::request_sent(std::size_t bytes) {
 // --- the response -------------------------------------------------------------------------
 
 void Exchange::response_informational(http::ResponseHead& head) {
+  watch_progress();
   stream->send_informational(head);
 }
 
@@ -231,7 +233,7 @@ void Exchange::response_end(http::HeaderMap trailers) {
     attempt_.cancel(make_error(Code::not_reusable, Side::local));
     replying_ = true;
   }
-  progress_.stop();
+  watch_progress();  // the client has yet to take it
   stream->send_end(std::move(trailers));
 }
 
@@ -295,25 +297,24 @@ void Exchange::deadline_passed() {
   }
 }
 
-// Runs while a body is under way in either direction; waiting for the response's head is the
-// request timeout's business.
+// Something moved. Runs from the request's head to the response's last byte, so that neither side
+// can hold the other up by silence.
 void Exchange::watch_progress() {
   const auto& timeouts = rules_->config->timeouts;
   const auto idle = tunnel_ ? timeouts.tunnel_idle : timeouts.body_idle;
-  if (idle.count() == 0) return;
-  const bool request_flows = head_received_ && !request_ended_ && !replying_;
-  const bool response_flows = code_ != 0;
-  if (request_flows || response_flows) {
-    progress_.start(idle);
-  } else {
+  if (idle.count() == 0) {
     progress_.stop();
+  } else {
+    progress_.start(idle);
   }
 }
 
+// The client stalls when the upstream has all that came of the body; else the upstream does.
 void Exchange::stalled() {
   environment_.filters.shard.add(telemetry::Counter::timeouts, 1, telemetry::Timeout::body_idle);
-  const Error why = make_error(request_ended_ ? Code::response_stalled : Code::request_stalled,
-                               request_ended_ ? Side::upstream : Side::downstream);
+  const bool client_stalls = !request_ended_ && body_sent_upstream_ >= body_received_;
+  const Error why = client_stalls ? make_error(Code::request_stalled, Side::downstream)
+                                  : make_error(Code::response_stalled, Side::upstream);
   if (code_ != 0) {
     cut(why);
   } else {

@@ -84,7 +84,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   Chain replay_;   // shared references to body already sent
   Error refusal_{};
   net::Timer deadline_;  // first the head's, then the whole request's
-  net::Timer progress_;  // body idle
+  net::Timer progress_;  // nothing moves
   telemetry::Flags flags_;
   std::string_view details_;
   std::string upstream_principal_;  // of the last attempt's connection
@@ -93,7 +93,8 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   std::uint64_t start_unix_us_ = 0;
   std::uint64_t upstream_start_us_ = 0;
   std::uint64_t first_byte_us_ = 0;
-  std::uint64_t body_credited_ = 0;      // request body bytes whose credit went back
+  std::uint64_t body_received_ = 0;
+  std::uint64_t body_credited_ = 0;       // request body bytes whose credit went back
   std::uint64_t body_sent_upstream_ = 0;  // by the present attempt, from the body's beginning
   unsigned attempts_ = 0;
   std::uint16_t code_ = 0;  // of the response head sent; 0: none was

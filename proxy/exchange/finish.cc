@@ -47,7 +47,9 @@ void Exchange::on_reset(Error why, http::Wire wire) {
 telemetry::DestinationRef Exchange::destination() {
   telemetry::Shard& shard = environment_.filters.shard;
   const route::Plan& plan = *scope_.plan;
-  if (plan.cluster == route::Plan::kNoCluster && head_received_) {
+  if (plan.cluster == route::Plan::kNoCluster) {
+    // Without a head nobody knows where it should have gone: all is "unknown".
+    if (!head_received_) return shard.intern_destination({});
     return shard.intern_unmatched_host(head_.authority_view(), plan.service_name,
                                        plan.service_namespace);
   }
@@ -151,7 +153,8 @@ void Exchange::clear() {
   scope_.attempt = 1;
   scope_.request_id = {};
   scope_.peer_sent_id = scope_.peer_sent_metadata = scope_.peer_named_operation = false;
-  upstream_start_us_ = first_byte_us_ = body_credited_ = body_sent_upstream_ = 0;
+  upstream_start_us_ = first_byte_us_ = 0;
+  body_received_ = body_credited_ = body_sent_upstream_ = 0;
   attempts_ = 0;
   code_ = 0;
   head_received_ = request_ended_ = response_ended_ = replying_ = tunnel_ = retrying_ = false;

@@ -382,7 +382,7 @@ void ServerConnection::finish_response() {
   if (phase_ == Phase::closed) return;
   answer_ = Answer::none;
   credit_.clear();
-  if (must_close_ || draining_ || tunnel_) {
+  if (must_close_ || tunnel_) {
     close_politely();
   } else if (request_complete_) {
     wait_for_request();
@@ -405,22 +405,23 @@ void ServerConnection::finish_response() {
 void ServerConnection::wait_for_request() {
   phase_ = Phase::idle;
   parser_.reset();
-  if (draining_ || must_close_ || eof_) {
-    if (in_.empty() || must_close_ || draining_) {
-      close_politely();
-      return;
-    }
+  if (must_close_ || (eof_ && in_.empty())) {
+    close_politely();
+    return;
   }
   transport_->set_reading(true);
-  if (options_.idle_timeout.count() > 0) timer_.start(options_.idle_timeout);
+  if (draining_) {
+    timer_.start(options_.drain_grace);
+  } else if (options_.idle_timeout.count() > 0) {
+    timer_.start(options_.idle_timeout);
+  }
   if (!in_.empty()) resume();
 }
 
 void ServerConnection::begin_drain() {
-  draining_ = true;
-  if (!idle()) return;
-  transport_->shutdown_write();
-  close_now({});
+  if (std::exchange(draining_, true) || !idle()) return;
+  // The client was not told: its next request may be in the kernel or on the wire.
+  timer_.start(requests_ == 0 ? options_.drain_grace_first : options_.drain_grace);
 }
 
 void ServerConnection::abort(Error why) {

@@ -154,6 +154,7 @@ void Worker::begin_drain() {
   loop_.post([this] {
     if (draining_) return;
     draining_ = true;
+    for (const auto& port : ports_) port->finish();
     ports_.clear();
     connections_.for_each([](DownstreamConnection& connection) { connection.begin_drain(); });
     if (connections_.empty()) finish();

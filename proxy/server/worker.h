@@ -61,6 +61,7 @@ class Worker {
     Port(Worker& worker, telemetry::Direction direction)
         : worker_(worker), direction_(direction), listener_(worker.loop_, *this) {}
     Result<> listen(net::BoundSocket socket) { return listener_.listen(std::move(socket)); }
+    void finish() { listener_.finish(); }
 
    private:
     void on_accept(std::unique_ptr<net::TcpTransport> transport) override;

@@ -385,8 +385,31 @@ TEST_CASE("draining", "[unit]") {
     net::Loop::Turn turn(rig.fixture.loop);
     rig.connection->begin_drain();
   };
-  SECTION("idle: at once") {
+  SECTION("without a request yet: one may still come, for a second") {
     drain();
+    rig.fixture.advance(std::chrono::milliseconds(900));
+    CHECK_FALSE(rig.client->eof);
+    rig.fixture.advance(std::chrono::milliseconds(200));
+    CHECK(rig.client->eof);
+  }
+  SECTION("between requests: the next may be on its way") {
+    rig.client->send(kGet);
+    rig.request().reply(200, "x");
+    rig.client->received.clear();
+    drain();
+    rig.fixture.advance(std::chrono::milliseconds(90));
+    CHECK_FALSE(rig.client->eof);
+    SECTION("it comes") {
+      rig.client->send(kGet);
+      rig.request().reply(200, "y");
+      CHECK(rig.got() == "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\ny");
+      CHECK(rig.client->eof);
+      rig.client->close();
+    }
+    SECTION("it does not") {
+      rig.fixture.advance(std::chrono::milliseconds(20));
+      CHECK(rig.client->eof);
+    }
   }
   SECTION("before the head: said in it") {
     rig.client->send(kGet);
@@ -396,15 +419,15 @@ TEST_CASE("draining", "[unit]") {
     CHECK(rig.client->eof);
     rig.client->close();
   }
-  SECTION("after the head: closed after it") {
+  SECTION("after the head: closed soon after the response") {
     rig.client->send(kGet);
     rig.request().head(200, known(2));
     drain();
     rig.request().data("ab");
     rig.request().end();
     CHECK(rig.got() == "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab");
+    rig.fixture.advance(std::chrono::milliseconds(110));
     CHECK(rig.client->eof);
-    rig.client->close();
   }
   CHECK(rig.closed());
 }
