@@ -61,9 +61,14 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter)
   if (PooledConnection* connection = pool.take_idle()) return connection;
   // max_pending counts those for whom no connection may be opened; the others are bounded by
   // max_connections.
-  if (!may_connect() && waiting_in_vain() >= spec_->max_pending) {
-    environment_.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::pending_requests);
-    return std::unexpected(make_error(Code::overloaded, Side::upstream));
+  if (!may_connect()) {
+    environment_.shard.add(telemetry::Counter::limits_hit, 1,
+                           telemetry::Limit::upstream_connections);
+    if (waiting_in_vain() >= spec_->max_pending) {
+      environment_.shard.add(telemetry::Counter::limits_hit, 1,
+                             telemetry::Limit::pending_requests);
+      return std::unexpected(make_error(Code::overloaded, Side::upstream));
+    }
   }
   pool.wait(waiter);
   pool.connect_for_waiters();
@@ -99,6 +104,13 @@ bool Cluster::may_connect() {
     if (pool->close_an_idle_one()) return true;
   }
   return false;
+}
+
+void Cluster::connection_freed(const Pool& by) {
+  if (connections_ + 1 < spec_->max_connections) return;  // nobody waits for the limit
+  for (const auto& pool : pools_) {
+    if (pool.get() != &by && pool->waiting_in_vain() > 0) pool->connect_for_waiters();
+  }
 }
 
 void Cluster::drain() {

@@ -73,6 +73,9 @@ class Cluster {
 
   std::size_t waiting_in_vain() const;
   bool may_connect();  // under the connection limit, if need be by closing an idle one elsewhere
+  // `by` has a connection less, or one that is idle: who waits at another endpoint may have its
+  // place.
+  void connection_freed(const Pool& by);
 
   Environment& environment_;
   std::shared_ptr<const ClusterSpec> spec_;

@@ -3,6 +3,7 @@
 #include "proxy/upstream/pool.h"
 
 #include "proxy/http1/client_connection.h"
+#include "proxy/upstream/handshake.h"
 
 namespace proxy::upstream {
 
@@ -44,8 +45,10 @@ void PooledConnection::on_available(http::ClientConnection&) {
   if (pool_ != nullptr) pool_->hand_out(*this);
 }
 
-void PooledConnection::on_closed(http::ClientConnection&, Error) {
-  if (pool_ != nullptr) pool_->lost(*this);
+void PooledConnection::on_closed(http::ClientConnection&, Error why) {
+  if (pool_ == nullptr) return;
+  if (why.code == Code::upstream_tls) pool_->refused(*this);
+  pool_->lost(*this);
 }
 
 Pool::Pool(Environment& environment, Cluster& cluster, Endpoint& endpoint)
@@ -83,11 +86,7 @@ void Pool::wait(Waiter& waiter) { waiters_.push_back(waiter); }
 
 void Pool::connect_for_waiters() {
   while (connecting_.size() < waiters_.size()) {
-    if (!cluster_.may_connect()) {
-      environment_.shard.add(telemetry::Counter::limits_hit, 1,
-                             telemetry::Limit::upstream_connections);
-      return;
-    }
+    if (!cluster_.may_connect()) return;
     ++cluster_.connections_;
     connecting_.push_back(
         *new Connecting(environment_, endpoint_, cluster_.spec().connect, *this));
@@ -111,6 +110,7 @@ void Pool::on_connect_failed(Connecting& attempt, Error why) {
   endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
   if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
   connect_for_waiters();
+  cluster_.connection_freed(*this);
 }
 
 void Pool::hand_out(PooledConnection& connection) {
@@ -121,15 +121,25 @@ void Pool::hand_out(PooledConnection& connection) {
   const ClusterSpec& spec = cluster_.spec();
   if (cluster_.draining_ || idle_.size() >= spec.max_idle_per_endpoint) {
     close(connection);
-    return;
+  } else {
+    idle_.push_front(connection);
+    if (spec.idle_timeout.count() != 0) connection.idle_.start(spec.idle_timeout);
   }
-  idle_.push_front(connection);
-  if (spec.idle_timeout.count() != 0) connection.idle_.start(spec.idle_timeout);
+  cluster_.connection_freed(*this);
+}
+
+// The endpoint took back what on_connected had announced: a TLS 1.3 server's last word.
+void Pool::refused(PooledConnection& connection) {
+  const std::uint64_t now = environment_.loop.now_us();
+  report_handshake(environment_.shard, environment_.log, telemetry::Direction::outbound,
+                   *connection.transport_->handshake(), endpoint_.text, {now, now});
+  endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
 }
 
 void Pool::lost(PooledConnection& connection) {
   close(connection);
   connect_for_waiters();
+  cluster_.connection_freed(*this);
 }
 
 void Pool::close(PooledConnection& connection) {

@@ -81,6 +81,7 @@ class Pool final : private ConnectUser {
   friend class PooledConnection;
   void hand_out(PooledConnection& connection);
   void close(PooledConnection& connection);
+  void refused(PooledConnection& connection);
   void lost(PooledConnection& connection);
   void on_connected(Connecting& attempt, std::unique_ptr<net::Transport> transport) override;
   void on_connect_failed(Connecting& attempt, Error why) override;
