@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Layout and lint: clang-format and shellcheck on all tracked files, clang-tidy on changed or all.
-# Not a test of behaviour: that is tests/run.sh, which calls this with --lint.
+# Not a test of behaviour: that is tests/run.sh, which runs this first when told --lint.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 

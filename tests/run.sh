@@ -6,13 +6,14 @@ cd "$(dirname "$0")/.." || exit 1
 
 usage() {
   cat <<'USAGE'
-usage: tests/run.sh [--long] [--preset PRESET]... [--no-install] [-k EXPRESSION]
+usage: tests/run.sh [--long] [--lint] [--preset PRESET]... [--no-install] [-k EXPRESSION]
 
 Installs what is missing (Debian), then builds and tests the presets release, asan and tsan.
 The last line is "N passed, N failed", with ", N skipped" when some were.
 
   --preset PRESET  only this one (may be repeated): release, asan, tsan, dev
-  --long           also the tests that take minutes
+  --long           also the tests that take minutes, and the fuzzers, five minutes each
+  --lint           first the layout and lint of all files (tests/lint.sh --all)
   --no-install     install no packages
   -k EXPRESSION    only the end-to-end tests that match, as pytest's -k; no ctest
   --help           this text
@@ -24,13 +25,16 @@ USAGE
 
 presets=()
 install=1
+long=
+lint=
 expression=
 markers="not long"
 labels=(-LE long)
 while [ $# -gt 0 ]; do
   case "$1" in
     --preset) presets+=("${2:?"--preset wants a name"}"); shift ;;
-    --long) markers=''; labels=() ;;
+    --long) long=1; markers=''; labels=() ;;
+    --lint) lint=1 ;;
     --no-install) install= ;;
     -k) expression=${2:?"-k wants an expression"}; shift ;;
     -h | --help) usage; exit 0 ;;
@@ -90,7 +94,13 @@ end_to_end() {
 
 failed=0
 if [ -n "$install" ]; then
-  stage "packages" docker/install-deps.sh build test || exit 1
+  groups=(build test)
+  [ -z "$lint" ] || groups+=(lint)
+  [ -z "$long" ] || groups+=(fuzz)
+  stage "packages" docker/install-deps.sh "${groups[@]}" || exit 1
+fi
+if [ -n "$lint" ]; then
+  stage "lint" tests/lint.sh --all || failed=1
 fi
 for preset in "${presets[@]}"; do
   rm -f "build/$preset/ctest.xml" "build/$preset/e2e.xml"
@@ -106,6 +116,16 @@ for preset in "${presets[@]}"; do
   stage "end to end, $preset" end_to_end "$preset" || failed=1
   results+=("build/$preset/e2e.xml")
 done
+if [ -n "$long" ] && [ -z "$expression" ]; then
+  rm -f build/fuzz/ctest.xml
+  if stage "build fuzz" build fuzz; then
+    labels=(-L fuzz)
+    stage "fuzzers" units fuzz || failed=1
+  else
+    failed=1
+  fi
+  results+=("build/fuzz/ctest.xml")
+fi
 printf '\n%d s in all\n' "$SECONDS"
 "$python" -B tests/summary.py "${results[@]}" || failed=1
 exit $failed
