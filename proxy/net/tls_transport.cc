@@ -13,6 +13,8 @@ constexpr std::size_t kMinPlainRoom = 4000;
 // How long a refused peer may take to read our alert before the socket goes.
 constexpr auto kLinger = 500ms;
 constexpr auto kQuiet = 1000ms;
+// Unsent answers to TLS's own messages: a peer that has us answer KeyUpdates and reads nothing.
+constexpr std::size_t kMaxReplies = 64 * 1024;
 }  // namespace
 
 // Ciphertext goes straight into the chunk that the transport below will write.
@@ -123,13 +125,16 @@ tls::Session::Status TlsTransport::decrypt(Chain& plain) {
   if (room.size() > kPlainRoom) room = room.first(kPlainRoom);
   const auto input = cipher_in_.first();
   auto left = input;
+  const bool was_done = session_->handshake_done();
+  const std::size_t written = cipher_out_.size();
   const auto result = session_->read(left, room, sink);
+  if (was_done) reply_bytes_ += cipher_out_.size() - written;
   const std::size_t offset = chunk->used();
   chunk->grow_used(result.plain);
   plain.append(chunk, offset, result.plain);
   cipher_in_.drop_front(input.size() - left.size());
   more_pending_ = result.status == tls::Session::Status::more;
-  return result.status;
+  return reply_bytes_ > kMaxReplies ? tls::Session::Status::failed : result.status;
 }
 
 void TlsTransport::announce() {
@@ -162,6 +167,7 @@ void TlsTransport::on_eof() {
 
 void TlsTransport::on_sent(std::size_t bytes) {
   cipher_sent_ += bytes;
+  if (cipher_sent_ == cipher_written_) reply_bytes_ = 0;
   std::size_t plain = 0;
   std::size_t done = 0;
   while (done < batches_.size() && batches_[done].cipher_end <= cipher_sent_) {

@@ -73,6 +73,7 @@ class TlsTransport final : public Transport,
   std::uint64_t cipher_written_ = 0;
   std::uint64_t cipher_sent_ = 0;
   std::size_t plain_unsent_ = 0;
+  std::size_t reply_bytes_ = 0;  // that the session wrote by itself since all had been sent
   Error failure_{};
   Timer quiet_;  // gives OpenSSL's buffers back; lingers after a failed handshake
   bool announced_ = false;

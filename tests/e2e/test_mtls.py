@@ -311,3 +311,11 @@ def test_request_in_tiny_tls_records(world):
     client.send_pieces(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789")
     answer = client.read_response()
     assert answer.status == 200 and answer.body == b"0123456789"
+
+
+def test_key_updates_of_a_client_that_reads_nothing(world):
+    """Each asks for an answer; they must not pile up without end."""
+    strict = Strict(world)
+    flood = tls.KeyUpdates(strict.port, strict.authority.issue("default", "client"))
+    assert flood.send(300_000) < 300_000, "all were taken"
+    assert strict.client(strict.authority.issue("default", "other")).request().status == 200

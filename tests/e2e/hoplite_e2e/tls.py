@@ -3,6 +3,7 @@
 Not certificates (certs.py, forge.py).
 """
 
+import ctypes
 import hashlib
 import pathlib
 import socket
@@ -170,3 +171,35 @@ class PumpedClient:
         while mark not in got:
             got += self._until(lambda: self.ssl.read(65536))
         return got
+
+
+class KeyUpdates:
+    """A TLS 1.3 client that can do what Python's ssl does not offer, through libssl itself."""
+
+    _REQUESTED = 1
+    _PEM = 1
+
+    def __init__(self, port, identity):
+        self._lib = ctypes.CDLL("libssl.so.3")
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self._lib, name).restype = ctypes.c_void_p
+        context = ctypes.c_void_p(self._lib.SSL_CTX_new(
+            ctypes.c_void_p(self._lib.TLS_client_method())))
+        cert, key = str(identity.cert).encode(), str(identity.key).encode()
+        assert self._lib.SSL_CTX_use_certificate_file(context, cert, self._PEM) == 1
+        assert self._lib.SSL_CTX_use_PrivateKey_file(context, key, self._PEM) == 1
+        self._ssl = ctypes.c_void_p(self._lib.SSL_new(context))
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=seconds())
+        self._socket.setblocking(True)
+        self._lib.SSL_set_fd(self._ssl, self._socket.fileno())
+        self._lib.SSL_set_connect_state(self._ssl)
+        assert self._lib.SSL_do_handshake(self._ssl) == 1
+
+    def send(self, most):
+        """Sends so many, or until the server has had enough. How many went."""
+        with self._socket:
+            for sent in range(most):
+                self._lib.SSL_key_update(self._ssl, self._REQUESTED)
+                if self._lib.SSL_do_handshake(self._ssl) != 1:
+                    return sent
+            return most
