@@ -144,6 +144,7 @@ LabelPairs cell_labels(LabelSpace space, std::size_t cell) {
       return one("limit", kLimits, cell);
     case LabelSpace::timeout:
       return one("timeout", kTimeouts, cell);
+    case LabelSpace::rule:
     case LabelSpace::rule_mode:
       return {};
     case LabelSpace::metadata_result:

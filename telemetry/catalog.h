@@ -26,6 +26,7 @@ enum class LabelSpace : std::uint8_t {
   direction_refused,
   limit,
   timeout,
+  rule,
   rule_mode,
   metadata_result
 };
@@ -122,6 +123,8 @@ constexpr std::size_t cells(LabelSpace space) noexcept {
       return kLabelCount<Limit>;
     case LabelSpace::timeout:
       return kLabelCount<Timeout>;
+    case LabelSpace::rule:
+      return kMaxRules;
     case LabelSpace::rule_mode:
       return kMaxRules * 2;
     case LabelSpace::metadata_result:
@@ -173,7 +176,7 @@ std::span<const std::string_view> metric_names() noexcept;
 
 using LabelPairs = std::vector<std::pair<std::string, std::string>>;
 
-// The labels of one cell of a label space. rule_mode is not here: its names come at run time.
+// The labels of one cell of a label space. Rules are not here: their names come at run time.
 LabelPairs cell_labels(LabelSpace space, std::size_t cell);
 
 // Number of the cell of these label values within their space; order as in LabelSpace's name.

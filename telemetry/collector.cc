@@ -186,15 +186,18 @@ void Collector::State::append_counters(std::vector<MetricFamily>& out) const {
   for (std::size_t id = 0; id < kCounterWidths.size(); ++id) {
     const Metric& about = metric(static_cast<Counter>(id));
     out.push_back(family_of(about, MetricType::Counter));
-    const bool by_rule = about.space == LabelSpace::rule_mode;
-    const std::size_t width = by_rule ? rules.size() * 2 : kCounterWidths[id];
+    const std::size_t width = about.space == LabelSpace::rule        ? rules.size()
+                              : about.space == LabelSpace::rule_mode ? rules.size() * 2
+                                                                     : kCounterWidths[id];
     for (std::size_t i = 0; i < width; ++i) {
       const std::size_t cell = kCounterOffsets[id] + i;
       const std::uint64_t value =
           sum(old_counters[cell], [cell](const Shard& shard) { return shard.counter(cell); });
       const LabelPairs labels =
-          by_rule ? LabelPairs{{"rule", rules[i / 2]}, {"mode", i % 2 == 0 ? "enforced" : "audit"}}
-                  : cell_labels(about.space, i);
+          about.space == LabelSpace::rule ? LabelPairs{{"rule", rules[i]}}
+          : about.space == LabelSpace::rule_mode
+              ? LabelPairs{{"rule", rules[i / 2]}, {"mode", i % 2 == 0 ? "enforced" : "audit"}}
+              : cell_labels(about.space, i);
       append_value(out.back(), static_cast<double>(value), labels);
     }
     if (width == 0) out.pop_back();

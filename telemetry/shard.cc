@@ -207,6 +207,10 @@ void Shard::observe(Histogram histogram, std::uint64_t microseconds) noexcept {
   cells.back().add(microseconds);
 }
 
+void Shard::add_allowed(RuleRef rule) noexcept {
+  counters_[kCounterOffsets[static_cast<std::size_t>(Counter::requests_allowed)] + rule.id].add(1);
+}
+
 void Shard::add_denied(RuleRef rule, DenyMode mode) noexcept {
   const std::size_t cell = rule.id * kLabelCount<DenyMode> + static_cast<std::size_t>(mode);
   counters_[kCounterOffsets[static_cast<std::size_t>(Counter::requests_denied)] + cell].add(1);

@@ -76,6 +76,7 @@ class Shard {
     gauges_[gauge.first + cell_of(labels...)].add(static_cast<std::uint64_t>(change));
   }
   void observe(Histogram histogram, std::uint64_t microseconds) noexcept;
+  void add_allowed(RuleRef rule) noexcept;
   void add_denied(RuleRef rule, DenyMode mode) noexcept;
 
   // --- for the collector ---------------------------------------------------------------------

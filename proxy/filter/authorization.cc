@@ -2,7 +2,6 @@
 // Not the 403's text: errors.def.
 #include "proxy/filter/authorization.h"
 
-#include <algorithm>
 #include <atomic>
 
 namespace proxy::filter {
@@ -21,14 +20,17 @@ Authorization::Authorization(const config::Mtls& mtls, telemetry::Registry& regi
       no_principal_(registry.intern_rule(kNoPrincipal)),
       mode_(mtls.audit ? telemetry::DenyMode::audit : telemetry::DenyMode::enforced) {
   allow_.reserve(mtls.allow.size());
-  for (const config::AllowRule& rule : mtls.allow) allow_.emplace_back(rule.principal);
+  for (const config::AllowRule& rule : mtls.allow) {
+    allow_.push_back({Glob(rule.principal), registry.intern_rule(rule.name)});
+  }
 }
 
-bool Authorization::judge(std::string_view principal) const noexcept {
-  // Not even "*" stands for a peer that nobody verified.
-  return !principal.empty() && std::any_of(allow_.begin(), allow_.end(), [&](const Glob& rule) {
-    return rule.matches(principal);
-  });
+std::optional<telemetry::RuleRef> Authorization::judge(std::string_view principal) const noexcept {
+  if (principal.empty()) return {};  // not even "*" stands for a peer that nobody verified
+  for (const Rule& rule : allow_) {
+    if (rule.principal.matches(principal)) return rule.name;
+  }
+  return {};
 }
 
 Result<> Authorization::on_request(http::RequestHead&, Scope& scope) const {
@@ -37,10 +39,13 @@ Result<> Authorization::on_request(http::RequestHead&, Scope& scope) const {
       scope.identity != nullptr ? scope.identity->spiffe_uri : std::string_view();
   PeerMemo& memo = *scope.downstream_peer;
   if (memo.judged_by != number_) {
-    memo.allowed = judge(principal);
+    memo.allowed_by = judge(principal);
     memo.judged_by = number_;
   }
-  if (memo.allowed) return {};
+  if (memo.allowed_by) {
+    scope.worker.shard.add_allowed(*memo.allowed_by);
+    return {};
+  }
   scope.worker.shard.add_denied(principal.empty() ? no_principal_ : no_match_, mode_);
   if (mode_ == telemetry::DenyMode::audit) return {};
   return std::unexpected(make_error(Code::denied, Side::downstream));

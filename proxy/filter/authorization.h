@@ -13,7 +13,8 @@ namespace proxy::filter {
 
 // Inbound only. Without rules everybody passes. With rules, a peer passes whose principal matches
 // one of them; all others, those without a principal included, get Error{denied}, or with `audit`
-// are only counted. The counter names what denied: kNoMatch or kNoPrincipal.
+// are only counted. Counters name the rule that let a request in, and for what was denied kNoMatch
+// or kNoPrincipal.
 //
 // A connection's verdict is remembered in its PeerMemo until another snapshot's rules are asked.
 class Authorization final : public Filter {
@@ -25,10 +26,14 @@ class Authorization final : public Filter {
   Result<> on_request(http::RequestHead& head, Scope& scope) const override;
 
  private:
-  bool judge(std::string_view principal) const noexcept;
+  struct Rule {
+    Glob principal;
+    telemetry::RuleRef name;
+  };
+  std::optional<telemetry::RuleRef> judge(std::string_view principal) const noexcept;
 
   const std::uint64_t number_;  // unlike an address, never used a second time
-  std::vector<Glob> allow_;
+  std::vector<Rule> allow_;
   telemetry::RuleRef no_match_;
   telemetry::RuleRef no_principal_;
   telemetry::DenyMode mode_;

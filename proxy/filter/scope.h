@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,8 +34,8 @@ struct PeerMemo {
   std::string metadata;  // at most PeerMetadataCache::kMaxCachedBytes, longer ones stay out
 
   std::string client_cert;      // our element of x-forwarded-client-cert; empty until it is needed
-  std::uint64_t judged_by = 0;  // number of the Authorization that set `allowed`; 0 = none yet
-  bool allowed = false;
+  std::uint64_t judged_by = 0;  // number of the Authorization that set `allowed_by`; 0 = none yet
+  std::optional<telemetry::RuleRef> allowed_by;  // the first rule that lets the peer in
 };
 
 // The peer while it has not said who it is: `base`, interned at the first call and again when it

@@ -6,6 +6,7 @@ from hoplite_e2e import tls
 from hoplite_e2e.topology import HOST, Pair, inbound_config
 
 CLIENT = "spiffe://cluster.local/ns/default/sa/client"
+ALLOWED = "hoplite_requests_allowed_total"
 DENIED = "hoplite_requests_denied_total"
 REQUESTS = "istio_requests_total"
 
@@ -50,6 +51,19 @@ def test_globs(world, allow, status):
     assert len(pair.app.received()) == (1 if status == 200 else 0)
     metrics = pair.server.wait_total(REQUESTS, 1, response_code=str(status))
     assert metrics.total(DENIED) == (0 if status == 200 else 1)
+    assert metrics.total(ALLOWED) == (1 if status == 200 else 0)
+
+
+def test_the_counter_names_the_rule(world):
+    pair = pair_allowing(world, {"name": "others", "principal": "*/ns/other/*"},
+                         {"name": "clients", "principal": "*/sa/client"}, "*")
+    client = world.client(pair.port)
+    for _ in range(2):
+        assert client.request(host=HOST).status == 200
+    metrics = pair.server.wait_total(ALLOWED, 2, rule="clients")
+    assert metrics.total(ALLOWED) == 2
+    assert {labels["rule"] for labels, _ in metrics.series(ALLOWED)} == {
+        "no_match", "no_principal", "others", "clients", "*"}
 
 
 def test_denied_request(world):

@@ -34,6 +34,7 @@ TEST_CASE("golden list of metrics", "[unit]") {
                                      "hoplite_messages_refused_total",
                                      "hoplite_limits_hit_total",
                                      "hoplite_timeouts_total",
+                                     "hoplite_requests_allowed_total",
                                      "hoplite_requests_denied_total",
                                      "hoplite_peer_metadata_total",
                                      "hoplite_access_log_lines_total",

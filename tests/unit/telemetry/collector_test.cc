@@ -247,6 +247,7 @@ TEST_CASE("facts become increments", "[unit]") {
   record(shard, ConnectFacts{.outcome = ConnectOutcome::refused, .duration_us = 7});
   shard.add(Counter::upstream_requests, 2, ConnectionUse::reused);
   const RuleRef rule = collector.registry().intern_rule("only-frontend");
+  shard.add_allowed(rule);
   shard.add_denied(rule, DenyMode::enforced);
   shard.add_denied(rule, DenyMode::audit);
   collector.count_reload(Reload::certificates, ReloadResult::rejected);
@@ -265,6 +266,7 @@ TEST_CASE("facts become increments", "[unit]") {
   CHECK(is("hoplite_upstream_connects_total", {{"outcome", "refused"}}) == 1);
   CHECK(is("hoplite_upstream_connect_duration_seconds_count", {}) == 0);
   CHECK(is("hoplite_upstream_requests_total", {{"connection", "reused"}}) == 2);
+  CHECK(is("hoplite_requests_allowed_total", {{"rule", "only-frontend"}}) == 1);
   CHECK(is("hoplite_requests_denied_total", {{"rule", "only-frontend"}, {"mode", "enforced"}}) ==
         1);
   CHECK(is("hoplite_requests_denied_total", {{"rule", "only-frontend"}, {"mode", "audit"}}) == 1);
