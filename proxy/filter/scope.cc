@@ -16,6 +16,14 @@ std::uint64_t splitmix(std::uint64_t& state) noexcept {
   return z ^ (z >> 31);
 }
 
+// "00" to "ff".
+constexpr auto kHexPairs = [] {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::array<std::array<char, 2>, 256> pairs{};
+  for (std::size_t i = 0; i < pairs.size(); ++i) pairs[i] = {kDigits[i / 16], kDigits[i % 16]};
+  return pairs;
+}();
+
 }  // namespace
 
 telemetry::PartyRef base_peer(PeerMemo& memo, telemetry::Shard& shard) {
@@ -40,14 +48,13 @@ std::uint64_t RequestIds::next() noexcept {
 }
 
 void RequestIds::make(char (&out)[36]) noexcept {
-  constexpr std::string_view kDigits = "0123456789abcdef";
   const std::uint64_t high = (next() & ~std::uint64_t{0xF000}) | 0x4000;  // version 4
   const std::uint64_t low = (next() & ~(std::uint64_t{3} << 62)) | (std::uint64_t{2} << 62);
   char* at = out;
-  for (unsigned nibble = 0; nibble < 32; ++nibble) {
-    if (nibble == 8 || nibble == 12 || nibble == 16 || nibble == 20) *at++ = '-';
-    const std::uint64_t word = nibble < 16 ? high : low;
-    *at++ = kDigits[(word >> (60 - 4 * (nibble % 16))) & 0xF];
+  for (unsigned byte = 0; byte < 16; ++byte) {
+    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) *at++ = '-';
+    const std::uint64_t word = byte < 8 ? high : low;
+    at = std::ranges::copy(kHexPairs[(word >> (56 - 8 * (byte % 8))) & 0xFF], at).out;
   }
 }
 

@@ -2,6 +2,7 @@
 // Not a validator: what may stand in names and values is the codecs' and text.h's business.
 #include "proxy/http/header_map.h"
 
+#include <algorithm>
 #include <array>
 
 #include "proxy/http/text.h"
@@ -15,6 +16,8 @@ constexpr std::array kNames = {
 #include "proxy/http/header_names.def"
 #undef HOPLITE_HEADER
 };
+
+static_assert(kNames.size() <= 64, "HeaderMap keeps a bit for each name");
 
 constexpr std::size_t kSlots = 256;
 constexpr std::size_t kLongest = [] {
@@ -84,6 +87,7 @@ void HeaderMap::clear() noexcept {
   block_.clear();
   fields_.clear();
   live_ = 0;
+  met_ = 0;
 }
 
 Text HeaderMap::put(std::string_view text) {
@@ -95,23 +99,43 @@ Text HeaderMap::put(std::string_view text) {
 
 void HeaderMap::add_in_place(NameId id, Text name, Text value) {
   fields_.push_back(Field{id, false, name, value});
+  met_ |= std::uint64_t{1} << static_cast<unsigned>(id);
   ++live_;
 }
 
+HeaderMap::Field HeaderMap::lay_out(NameId id, std::string_view name, std::string_view value) {
+  const std::size_t at = block_.size();
+  const std::size_t end = at + name.size() + value.size() + 4;
+  // Its second parameter is not used: libstdc++ 12 gives the new capacity there.
+  block_.resize_and_overwrite(end, [&](char* text, std::size_t) {
+    text = std::copy(name.begin(), name.end(), text + at);
+    *text++ = ':';
+    *text++ = ' ';
+    text = std::copy(value.begin(), value.end(), text);
+    *text++ = '\r';
+    *text = '\n';
+    return end;
+  });
+  const auto name_at = static_cast<std::uint32_t>(at);
+  const auto name_size = static_cast<std::uint32_t>(name.size());
+  return {id,
+          false,
+          {name_at, name_size},
+          {name_at + name_size + 2, static_cast<std::uint32_t>(value.size())}};
+}
+
 void HeaderMap::add(std::string_view name, std::string_view value) {
-  // Laid out as on the wire, so that writers copy neighbours in one go.
-  const Text name_text = put(name);
-  block_.append(": ");
-  const Text value_text = put(value);
-  block_.append("\r\n");
-  add_in_place(find_name(name), name_text, value_text);
+  const Field field = lay_out(find_name(name), name, value);
+  add_in_place(field.id, field.name, field.value);
 }
 
 void HeaderMap::add(NameId id, std::string_view value) {
-  add(name_text(id), value);
+  const Field field = lay_out(id, name_text(id), value);
+  add_in_place(id, field.name, field.value);
 }
 
 const HeaderMap::Field* HeaderMap::find(NameId id) const noexcept {
+  if (!met(id)) return nullptr;
   for (const Field& field : fields_) {
     if (field.id == id && !field.removed) return &field;
   }
@@ -132,12 +156,14 @@ std::optional<std::string_view> HeaderMap::get(std::string_view wanted) const no
 }
 
 std::size_t HeaderMap::count(NameId id) const noexcept {
+  if (!met(id)) return 0;
   std::size_t n = 0;
   for (const Field& field : fields_) n += field.id == id && !field.removed ? 1 : 0;
   return n;
 }
 
 std::size_t HeaderMap::remove(NameId id) noexcept {
+  if (!met(id)) return 0;
   std::size_t n = 0;
   for (std::size_t i = 0; i < fields_.size(); ++i) {
     if (fields_[i].id != id || fields_[i].removed) continue;
@@ -174,11 +200,7 @@ void HeaderMap::set(NameId id, std::string_view value) {
   // The value may be a view of this very block, which is about to grow.
   const std::string copy(value);
   remove(id);
-  const Text name_text = put(http::name_text(id));
-  block_.append(": ");
-  const Text value_text = put(copy);
-  block_.append("\r\n");
-  fields_[position] = Field{id, false, name_text, value_text};
+  fields_[position] = lay_out(id, name_text(id), copy);
   ++live_;
 }
 

@@ -54,6 +54,7 @@ class HeaderMap {
     block_.swap(other.block_);
     fields_.swap(other.fields_);
     std::swap(live_, other.live_);
+    std::swap(met_, other.met_);
   }
 
   // Forgets everything; gives storage back when it has grown past what is worth keeping.
@@ -91,9 +92,14 @@ class HeaderMap {
   const std::string& block() const noexcept { return block_; }
 
  private:
+  bool met(NameId id) const noexcept { return (met_ >> static_cast<unsigned>(id) & 1) != 0; }
+  // Puts "name: value\r\n" into the block, as on the wire: writers copy neighbours in one go.
+  Field lay_out(NameId id, std::string_view name, std::string_view value);
+
   std::string block_;
   std::vector<Field> fields_;
   std::size_t live_ = 0;
+  std::uint64_t met_ = 0;  // a bit for each NameId that any field ever had: most have none
 };
 
 }  // namespace proxy::http

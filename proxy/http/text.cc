@@ -3,6 +3,7 @@
 #include "proxy/http/text.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace proxy::http {
 namespace {
@@ -17,14 +18,44 @@ constexpr auto kTokenChars = [] {
   return table;
 }();
 
+// to_lower() of eight characters at once: bit 7 of each sum says "at least" its character.
+std::uint64_t to_lower8(std::uint64_t text) noexcept {
+  constexpr std::uint64_t kEach = 0x0101010101010101;
+  const std::uint64_t low = text & kEach * 0x7f;
+  const std::uint64_t from_a = low + kEach * (0x80 - 'A');
+  const std::uint64_t past_z = low + kEach * (0x80 - 'Z' - 1);
+  const std::uint64_t upper = (from_a ^ past_z) & ~text & kEach * 0x80;
+  return text | upper >> 2;
+}
+
+template <class Word>
+std::uint64_t load(const char* from) noexcept {
+  Word word;
+  std::memcpy(&word, from, sizeof word);
+  return word;
+}
+
 }  // namespace
 
 bool equals_ignore_case(std::string_view a, std::string_view b) noexcept {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (to_lower(a[i]) != to_lower(b[i])) return false;
+  const std::size_t size = a.size();
+  if (size != b.size()) return false;
+  if (size < 4) {
+    for (std::size_t i = 0; i < size; ++i) {
+      if (to_lower(a[i]) != to_lower(b[i])) return false;
+    }
+    return true;
   }
-  return true;
+  // The last word may look at some characters a second time.
+  const auto same = [&](auto word, std::size_t at) {
+    using Word = decltype(word);
+    return to_lower8(load<Word>(a.data() + at)) == to_lower8(load<Word>(b.data() + at));
+  };
+  if (size < 8) return same(std::uint32_t{}, 0) && same(std::uint32_t{}, size - 4);
+  for (std::size_t i = 0; i + 8 < size; i += 8) {
+    if (!same(std::uint64_t{}, i)) return false;
+  }
+  return same(std::uint64_t{}, size - 8);
 }
 
 bool is_token_char(char c) noexcept {

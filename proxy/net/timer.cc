@@ -26,11 +26,6 @@ void Timer::start(std::chrono::milliseconds after) {
   queue_.insert(*this);
 }
 
-void Timer::stop() noexcept {
-  running_ = false;
-  unlink();
-}
-
 TimerQueue::TimerQueue(Loop& loop) : loop_(loop) {
   uv_ = new uv_timer_t;
   uv_->data = this;
@@ -120,6 +115,7 @@ void TimerQueue::advance(std::uint64_t now_ms) {
     }
     done_ms_ = tick;
     while (Timer* timer = due.pop_front()) {
+      if (!timer->running_) continue;
       if (timer->due_ms_ > tick) {
         file(*timer);
         continue;

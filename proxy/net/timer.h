@@ -26,7 +26,8 @@ class Timer : public ListHook<Timer> {
   // (Re)starts: fires once, `after` from the turn's now. Starting later than before costs next to
   // nothing. Negative is 0, and 0 fires in the next millisecond, never in this call.
   void start(std::chrono::milliseconds after);
-  void stop() noexcept;
+  // It stays filed until its slot comes up, so that starting it again is a mere store, too.
+  void stop() noexcept { running_ = false; }
   bool running() const noexcept { return running_; }
 
  private:
