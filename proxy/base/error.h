@@ -26,7 +26,7 @@ struct Error {
   Code code = Code::none;
   Side side = Side::local;
   Replay replay = Replay::never;
-  std::int32_t detail = 0;  // errno, TLS alert or llhttp error number, for the log; 0 = none
+  std::int32_t detail = 0;  // errno, TLS alert or http::Fault, for the log; 0 = none
 };
 
 // An Error with the replay class that errors.def gives its code.

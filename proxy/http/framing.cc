@@ -2,12 +2,14 @@
 // Not lenient for anybody: a message in doubt is refused.
 #include "proxy/http/framing.h"
 
+#include <array>
+
 #include "proxy/http/text.h"
 
 namespace proxy::http {
 namespace {
 
-enum class Coding : std::uint8_t { none, chunked, unknown, malformed };
+enum class Coding : std::uint8_t { none, chunked, unknown, malformed, not_last };
 
 // token *( OWS ";" OWS token "=" ( token / quoted-string ) ), read only to tell a coding we do not
 // know from nonsense.
@@ -41,7 +43,8 @@ Coding read_codings(std::string_view value, Coding before) noexcept {
   if (value.empty()) return Coding::malformed;
   while (next_element(value, element)) {
     // chunked must come last and once.
-    if (all == Coding::chunked || all == Coding::malformed) return Coding::malformed;
+    if (all == Coding::chunked || all == Coding::not_last) return Coding::not_last;
+    if (all == Coding::malformed) return Coding::malformed;
     if (equals_ignore_case(element, "chunked")) {
       all = all == Coding::unknown ? Coding::unknown : Coding::chunked;
     } else if (is_well_formed_coding(element) &&
@@ -54,20 +57,27 @@ Coding read_codings(std::string_view value, Coding before) noexcept {
   return all;
 }
 
+// unreserved and sub-delims, but for those that no host has and some parsers trip over.
+constexpr auto kHostChars = [] {
+  std::array<bool, 256> table{};
+  for (unsigned c = '0'; c <= '9'; ++c) table[c] = true;
+  for (unsigned c = 'a'; c <= 'z'; ++c) table[c] = true;
+  for (unsigned c = 'A'; c <= 'Z'; ++c) table[c] = true;
+  for (const char c : std::string_view("-._~!$&'()*+="))
+    table[static_cast<unsigned char>(c)] = true;
+  return table;
+}();
+
 bool is_hex(char c) noexcept {
   return (c >= '0' && c <= '9') || (to_lower(c) >= 'a' && to_lower(c) <= 'f');
 }
 
-// reg-name or IPv4: unreserved, pct-encoded, sub-delims. A few sub-delims that no host has and
-// some parsers trip over are left out.
+// reg-name or IPv4: kHostChars and pct-encoded.
 bool is_host_name(std::string_view host) noexcept {
   if (host.empty()) return false;
   for (std::size_t i = 0; i < host.size(); ++i) {
-    const char c = host[i];
-    const char lower = to_lower(c);
-    if ((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9')) continue;
-    if (std::string_view("-._~!$&'()*+=").find(c) != std::string_view::npos) continue;
-    if (c == '%' && i + 2 < host.size() && is_hex(host[i + 1]) && is_hex(host[i + 2])) {
+    if (kHostChars[static_cast<unsigned char>(host[i])]) continue;
+    if (host[i] == '%' && i + 2 < host.size() && is_hex(host[i + 1]) && is_hex(host[i + 2])) {
       i += 2;
       continue;
     }
@@ -107,12 +117,10 @@ struct HostPort {
   bool has_port = false;
 };
 
+// Only an IP literal has colons of its own; what has more of them is then no host or no port.
 HostPort split_authority(std::string_view text) noexcept {
-  const std::size_t bracket = text.rfind(']');
-  const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) {
-    return {text, {}, false};
-  }
+  const std::size_t colon = text.find(':', text.starts_with('[') ? text.find(']') : 0);
+  if (colon == std::string_view::npos) return {text, {}, false};
   return {text.substr(0, colon), text.substr(colon + 1), true};
 }
 
@@ -143,7 +151,7 @@ Framing read_framing(const HeaderMap& headers, Version version) noexcept {
     if (field.id == NameId::content_length) {
       const std::optional<std::uint64_t> length = parse_content_length(headers.value(field));
       if (!length || framing.has_length) {
-        framing.code = Code::bad_request;
+        framing.fault = length ? Fault::repeated_content_length : Fault::invalid_content_length;
         return framing;
       }
       framing.has_length = true;
@@ -154,10 +162,16 @@ Framing read_framing(const HeaderMap& headers, Version version) noexcept {
     }
   }
   if (!coded) return framing;
-  if (framing.has_length || coding == Coding::malformed || version == Version::http10) {
-    framing.code = Code::bad_request;
+  if (framing.has_length) {
+    framing.fault = Fault::both_lengths;
+  } else if (coding == Coding::not_last) {
+    framing.fault = Fault::chunked_not_last;
+  } else if (coding == Coding::malformed) {
+    framing.fault = Fault::invalid_transfer_encoding;
+  } else if (version == Version::http10) {
+    framing.fault = Fault::transfer_encoding_in_http10;
   } else if (coding == Coding::unknown) {
-    framing.code = Code::unknown_coding;
+    framing.fault = Fault::unknown_coding;
   } else {
     framing.body = {BodyLength::Kind::unknown, 0};
   }
@@ -182,21 +196,24 @@ bool same_authority(std::string_view a, std::string_view b) noexcept {
 
 Target read_target(std::string_view target, std::string_view method) noexcept {
   Target read;
-  read.code = Code::bad_request;
+  read.fault = Fault::target_form;
   if (target.empty()) return read;
   for (const char c : target) {
     // A fragment is never sent (RFC 9112 3.2): who cuts it and who does not would disagree.
-    if (c < 0x21 || c > 0x7e || c == '#') return read;
+    if (c < 0x21 || c > 0x7e || c == '#') {
+      read.fault = c == '#' ? Fault::target_fragment : Fault::target_character;
+      return read;
+    }
   }
   if (target.front() == '/') {
     read.path = target;
-    read.code = Code::none;
+    read.fault = Fault::none;
     return read;
   }
   if (target == "*") {
     if (method != "OPTIONS") return read;
     read.path = target;
-    read.code = Code::none;
+    read.fault = Fault::none;
     return read;
   }
   if (starts_with_ignore_case(target, "http://")) {
@@ -208,13 +225,16 @@ Target read_target(std::string_view target, std::string_view method) noexcept {
   }
   const std::size_t end = target.find_first_of("/?");
   read.authority = target.substr(0, end);
-  if (!is_authority(read.authority)) return read;
+  if (!is_authority(read.authority)) {
+    read.fault = Fault::target_host;
+    return read;
+  }
   read.absolute = true;
   read.path = end == std::string_view::npos ? std::string_view() : target.substr(end);
   read.query_only = !read.path.empty() && read.path.front() == '?';
   // RFC 9112 3.2.4: OPTIONS of a whole server comes as an absolute form without a path.
   if (read.path.empty()) read.path = method == "OPTIONS" ? "*" : "/";
-  read.code = Code::none;
+  read.fault = Fault::none;
   return read;
 }
 

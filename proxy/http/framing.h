@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-#include "proxy/base/error.h"
+#include "proxy/http/fault.h"
 #include "proxy/http/header_map.h"
 #include "proxy/http/message.h"
 
@@ -15,11 +15,11 @@ namespace proxy::http {
 // 1*DIGIT that fits; no sign, no list, no space. Leading zeros are digits like others.
 std::optional<std::uint64_t> parse_content_length(std::string_view value) noexcept;
 
-// The body of a message by its Content-Length and Transfer-Encoding fields. `code` is none, or
-// why a request with these fields is refused: bad_request, unknown_coding.
+// The body of a message by its Content-Length and Transfer-Encoding fields. `fault` is none, or why
+// a message with these fields is refused.
 // kind `unknown` means chunked; kind `none` means that neither field was there.
 struct Framing {
-  Code code = Code::none;
+  Fault fault = Fault::none;
   bool has_length = false;  // Content-Length was there, so body.kind none means "not stated" else
   BodyLength body;
 };
@@ -30,9 +30,9 @@ bool is_authority(std::string_view text) noexcept;
 // The same host and port: without case, and with the scheme's default port left out or not.
 bool same_authority(std::string_view a, std::string_view b) noexcept;
 
-// A request target taken apart. `code` is none or bad_request.
+// A request target taken apart. `fault` is none, or why it is refused.
 struct Target {
-  Code code = Code::none;
+  Fault fault = Fault::none;
   bool absolute = false;
   std::string_view authority;  // of an absolute form
   // Origin form or "*". An absolute form without a path has "/" as its path; `query_only` then says

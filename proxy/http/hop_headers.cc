@@ -12,14 +12,16 @@ namespace {
 
 // A Connection option that names one of these wants the next hop to read another message than
 // this one did.
-bool is_protected(std::string_view option) noexcept {
+Fault fault_of_option(std::string_view option) noexcept {
+  if (!is_token(option)) return Fault::invalid_connection_option;
   switch (find_name(option)) {
     case NameId::host:
+      return Fault::connection_names_host;
     case NameId::content_length:
     case NameId::transfer_encoding:
-      return true;
+      return Fault::connection_names_framing;
     default:
-      return false;
+      return Fault::none;
   }
 }
 
@@ -48,11 +50,11 @@ bool lists_trailers(std::string_view te) noexcept {
 }
 
 // Reads one Connection value; what it names is removed but for the fields that are read later.
-bool read_connection(std::string_view value, HeaderMap& headers, HopFacts& facts, bool& upgrade) {
+Fault read_connection(std::string_view value, HeaderMap& headers, HopFacts& facts, bool& upgrade) {
   std::string_view option;
   while (next_element(value, option)) {
     if (option.empty()) continue;  // RFC 9110 5.6.1.2: empty elements are ignored
-    if (!is_token(option) || is_protected(option)) return false;
+    if (const Fault fault = fault_of_option(option); fault != Fault::none) return fault;
     if (equals_ignore_case(option, "close")) {
       facts.close = true;
     } else if (equals_ignore_case(option, "keep-alive")) {
@@ -63,7 +65,7 @@ bool read_connection(std::string_view value, HeaderMap& headers, HopFacts& facts
       headers.remove(option);
     }
   }
-  return true;
+  return Fault::none;
 }
 
 constexpr std::array kForbiddenTrailers = {
@@ -119,10 +121,8 @@ HopFacts take_hop_headers(HeaderMap& headers) {
   for (std::size_t i = 0; i < headers.fields().size(); ++i) {
     const HeaderMap::Field field = headers.fields()[i];
     if (field.id != NameId::connection || field.removed) continue;
-    if (!read_connection(headers.value(field), headers, facts, upgrade_named)) {
-      facts.malformed = true;
-      return facts;
-    }
+    facts.fault = read_connection(headers.value(field), headers, facts, upgrade_named);
+    if (facts.fault != Fault::none) return facts;
   }
   bool trailers_wanted = false;
   for (std::size_t i = 0; i < headers.fields().size(); ++i) {

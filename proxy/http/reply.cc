@@ -1,8 +1,9 @@
-// Local replies from errors.def.
+// Local replies from errors.def and faults.def.
 // Not the place that decides which error it is.
 #include "proxy/http/reply.h"
 
 #include "proxy/base/assert.h"
+#include "proxy/http/fault.h"
 
 namespace proxy::http {
 
@@ -19,7 +20,7 @@ Reply make_reply(std::uint16_t status, std::string_view body) {
 Reply make_reply(Error why) {
   const unsigned status = reply_status(why.code);
   ASSERT(status != 0);
-  Reply reply = make_reply(static_cast<std::uint16_t>(status), text(why.code));
+  Reply reply = make_reply(static_cast<std::uint16_t>(status), text_of(why));
   if (status == 405) {
     reply.head.headers.add("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
   }

@@ -9,6 +9,8 @@
 namespace proxy::http1 {
 namespace {
 
+using http::Fault;
+
 constexpr unsigned kMaxDigits = 16;
 
 int hex_value(char c) noexcept {
@@ -29,7 +31,7 @@ void ChunkedReader::reset() noexcept {
   scanner_.reset();
 }
 
-bool ChunkedReader::step(char c, const Limits& limits) noexcept {
+Fault ChunkedReader::step(char c, const Limits& limits) noexcept {
   switch (state_) {
     case State::size_first:
       left_ = 0;
@@ -40,45 +42,49 @@ bool ChunkedReader::step(char c, const Limits& limits) noexcept {
       const int digit = hex_value(c);
       if (digit >= 0) {
         // Zeros in front are digits too: a size line is short.
-        if (++digits_ > kMaxDigits || (left_ >> 58) != 0) return false;
+        if (++digits_ > kMaxDigits || (left_ >> 58) != 0) return Fault::chunk_size_too_large;
         left_ = left_ * 16 + static_cast<unsigned>(digit);
         state_ = State::size;
-        return true;
+        return Fault::none;
       }
-      if (digits_ == 0) return false;
+      if (digits_ == 0) return Fault::invalid_chunk_size;
       if (c == '\r') {
         state_ = State::size_lf;
-        return true;
+        return Fault::none;
       }
+      if (c == '\n') return Fault::chunk_line_end;
       // RFC 9112 7.1.1 knows "bad white space" before the semicolon; nothing sends it and parsers
       // disagree about it.
       state_ = State::extension;
-      return c == ';';
+      return c == ';' ? Fault::none : Fault::invalid_chunk_size;
     }
     case State::extension: {
       if (c == '\r') {
         state_ = State::size_lf;
-        return true;
+        return Fault::none;
       }
       const auto byte = static_cast<unsigned char>(c);
-      if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
+      if (c == '\n') return Fault::chunk_line_end;
+      if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return Fault::invalid_chunk_extension;
       return ++extension_bytes_ <= limits.chunk_extension_bytes &&
-             ++extensions_bytes_ <= limits.chunk_extensions_bytes;
+                     ++extensions_bytes_ <= limits.chunk_extensions_bytes
+                 ? Fault::none
+                 : Fault::chunk_extension_too_long;
     }
     case State::size_lf:
       state_ = left_ > 0 ? State::data : State::trailers;
-      return c == '\n';
+      return c == '\n' ? Fault::none : Fault::chunk_line_end;
     case State::data_cr:
       state_ = State::data_lf;
-      return c == '\r';
+      return c == '\r' ? Fault::none : Fault::chunk_end;
     case State::data_lf:
       state_ = State::size_first;
-      return c == '\n';
+      return c == '\n' ? Fault::none : Fault::chunk_end;
     case State::data:
     case State::trailers:
       break;
   }
-  return false;
+  return Fault::invalid_chunk_size;
 }
 
 ChunkedReader::Result ChunkedReader::read(Chain& in, Chain& body, http::HeaderMap& trailers,
@@ -101,12 +107,13 @@ ChunkedReader::Result ChunkedReader::read(Chain& in, Chain& body, http::HeaderMa
     }
     const auto bytes = in.first();
     std::size_t i = 0;
-    bool fine = true;
-    while (fine && i < bytes.size() && state_ != State::data && state_ != State::trailers) {
-      fine = step(std::to_integer<char>(bytes[i++]), limits);
+    fault_ = Fault::none;
+    while (fault_ == Fault::none && i < bytes.size() && state_ != State::data &&
+           state_ != State::trailers) {
+      fault_ = step(std::to_integer<char>(bytes[i++]), limits);
     }
     in.drop_front(i);
-    if (!fine) return Result::malformed;
+    if (fault_ != Fault::none) return Result::malformed;
   }
   return Result::more;
 }
@@ -117,12 +124,17 @@ ChunkedReader::Result ChunkedReader::read_trailers(Chain& in, http::HeaderMap& t
     case HeadScanner::Result::more:
       return Result::more;
     case HeadScanner::Result::malformed:
+      fault_ = scanner_.fault(in);
+      return Result::malformed;
     case HeadScanner::Result::too_large:
+      fault_ = Fault::trailers_too_long;
       return Result::malformed;
     case HeadScanner::Result::complete:
       break;
   }
-  if (read_fields(kind, trailers, 0, limits.header_count) != Code::none) return Result::malformed;
+  fault_ = read_fields(kind, trailers, 0, limits.header_count);
+  if (fault_ == Fault::too_many_headers) fault_ = Fault::too_many_trailers;
+  if (fault_ != Fault::none) return Result::malformed;
   http::clean_trailers(trailers);
   return Result::complete;
 }

@@ -23,6 +23,8 @@ class ChunkedReader {
   // with `complete`.
   Result read(Chain& in, Chain& body, http::HeaderMap& trailers, MessageKind kind,
               const Limits& limits);
+  // Valid with `malformed`.
+  http::Fault fault() const noexcept { return fault_; }
 
  private:
   enum class State : std::uint8_t {
@@ -35,11 +37,13 @@ class ChunkedReader {
     data_lf,
     trailers,
   };
-  bool step(char c, const Limits& limits) noexcept;
+  // Takes one byte of a chunk's lines.
+  http::Fault step(char c, const Limits& limits) noexcept;
   Result read_trailers(Chain& in, http::HeaderMap& trailers, MessageKind kind,
                        const Limits& limits);
 
   State state_ = State::size_first;
+  http::Fault fault_ = http::Fault::none;
   unsigned digits_ = 0;
   std::uint64_t left_ = 0;  // of this chunk's data
   std::size_t extension_bytes_ = 0;

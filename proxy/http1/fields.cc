@@ -7,6 +7,7 @@
 
 #include <string_view>
 
+#include "proxy/http/framing.h"
 #include "proxy/http/text.h"
 
 #ifdef HOPLITE_LLHTTP_SSE42
@@ -19,13 +20,15 @@ llhttp_errno_t sse42_llhttp_execute(llhttp_t*, const char*, size_t);
 namespace proxy::http1 {
 namespace {
 
+using http::Fault;
+
 struct Reading {
   http::HeaderMap& headers;
   const char* base;
   std::size_t limit;
   bool pending = false;
   bool complete = false;
-  Code code = Code::none;
+  Fault fault = Fault::none;
   http::Text name;
   http::Text value;
 
@@ -36,7 +39,7 @@ struct Reading {
     if (!pending) return true;
     pending = false;
     if (headers.fields().size() >= limit) {
-      code = Code::head_too_large;
+      fault = Fault::too_many_headers;
       return false;
     }
     const std::string_view trimmed = http::trim_ows(headers.view(value));
@@ -110,20 +113,53 @@ const Machine& machine() noexcept {
   return made;
 }
 
+Fault fault_of_name(std::string_view line) noexcept {
+  const std::size_t colon = line.find(':');
+  if (colon == std::string_view::npos) return Fault::missing_colon;
+  const std::string_view name = line.substr(0, colon);
+  if (name.empty()) return Fault::empty_header_name;
+  if (http::is_token(name)) return Fault::none;
+  const bool space = name.back() == ' ' || name.back() == '\t';
+  return space && http::is_token(http::trim_ows(name)) ? Fault::space_before_colon
+                                                       : Fault::invalid_header_name;
+}
+
+// Why llhttp stopped, in our words: it reads names, and values that say where a body ends. The
+// fields it has read are in `headers` already, one for each line.
+Fault explain(http::HeaderMap& headers, std::size_t offset, std::size_t limit) noexcept {
+  std::string_view lines = std::string_view(headers.block()).substr(offset);
+  for (std::size_t line = 0; !lines.starts_with("\r\n") && line < limit; ++line) {
+    const std::string_view text = lines.substr(0, lines.find('\r'));
+    lines.remove_prefix(text.size() + 2);
+    if (line < headers.fields().size()) continue;
+    if (const Fault fault = fault_of_name(text); fault != Fault::none) return fault;
+    const std::string_view name = text.substr(0, text.find(':'));
+    const std::string_view value = http::trim_ows(text.substr(name.size() + 1));
+    const char* base = headers.block().data();
+    headers.add_in_place(
+        http::find_name(name),
+        {static_cast<std::uint32_t>(name.data() - base), static_cast<std::uint32_t>(name.size())},
+        {static_cast<std::uint32_t>(value.data() - base),
+         static_cast<std::uint32_t>(value.size())});
+  }
+  const Fault fault = http::read_framing(headers, http::Version::http11).fault;
+  return fault != Fault::none ? fault : Fault::invalid_header;
+}
+
 }  // namespace
 
-Code read_fields(MessageKind kind, http::HeaderMap& headers, std::size_t offset,
-                 std::size_t limit) noexcept {
+Fault read_fields(MessageKind kind, http::HeaderMap& headers, std::size_t offset,
+                  std::size_t limit) noexcept {
   const std::string& block = headers.block();
-  if (std::string_view(block).substr(offset) == "\r\n") return Code::none;
+  if (std::string_view(block).substr(offset) == "\r\n") return Fault::none;
   Reading reading{
       .headers = headers, .base = block.data(), .limit = limit, .name = {}, .value = {}};
   const Machine& ready = machine();
   llhttp_t parser = ready.after_start_line[kind == MessageKind::request ? 0 : 1];
   parser.data = &reading;
   ready.execute(&parser, block.data() + offset, block.size() - offset);
-  if (reading.complete) return Code::none;
-  return reading.code != Code::none ? reading.code : Code::bad_request;
+  if (reading.complete) return Fault::none;
+  return reading.fault != Fault::none ? reading.fault : explain(headers, offset, limit);
 }
 
 }  // namespace proxy::http1

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "proxy/base/error.h"
+#include "proxy/http/fault.h"
 #include "proxy/http/header_map.h"
 
 namespace proxy::http1 {
@@ -14,8 +14,8 @@ enum class MessageKind : std::uint8_t { request, response };
 
 // Reads the lines in headers.block() from `offset` on, which must end with an empty line and have
 // been through a HeadScanner. Adds one field a line, by reference to the block.
-// none; bad_request (whatever the kind); head_too_large for more than `limit` fields.
-Code read_fields(MessageKind kind, http::HeaderMap& headers, std::size_t offset,
-                 std::size_t limit) noexcept;
+// More than `limit` fields are Fault::too_many_headers.
+http::Fault read_fields(MessageKind kind, http::HeaderMap& headers, std::size_t offset,
+                        std::size_t limit) noexcept;
 
 }  // namespace proxy::http1

@@ -54,12 +54,28 @@ HeadScanner::Result HeadScanner::take(Chain& in, std::string& block, std::size_t
   return Result::more;
 }
 
+http::Fault HeadScanner::fault(const Chain& in) const noexcept {
+  if (after_cr_) return http::Fault::bare_cr;
+  switch (std::to_integer<char>(in.first().front())) {
+    case '\n':
+      return http::Fault::bare_lf;
+    case ' ':
+    case '\t':
+      return http::Fault::obs_fold;
+    default:
+      return http::Fault::control_character;
+  }
+}
+
 HeadScanner::Result HeadScanner::scan(std::span<const std::byte> bytes,
                                       std::size_t& taken) noexcept {
   std::size_t i = 0;
   while (i < bytes.size()) {
     if (after_cr_) {
-      if (bytes[i] != std::byte{'\n'}) return Result::malformed;
+      if (bytes[i] != std::byte{'\n'}) {
+        taken = i;
+        return Result::malformed;
+      }
       ++i;
       after_cr_ = false;
       if (at_line_start_) {
@@ -71,12 +87,18 @@ HeadScanner::Result HeadScanner::scan(std::span<const std::byte> bytes,
     }
     if (at_line_start_ && bytes[i] != std::byte{'\r'}) {
       // A line that begins with white space continues the one before (obs-fold).
-      if (bytes[i] == std::byte{' '} || bytes[i] == std::byte{'\t'}) return Result::malformed;
+      if (bytes[i] == std::byte{' '} || bytes[i] == std::byte{'\t'}) {
+        taken = i;
+        return Result::malformed;
+      }
       at_line_start_ = false;
     }
     i += find_control(bytes.subspan(i));
     if (i == bytes.size()) break;
-    if (bytes[i] != std::byte{'\r'}) return Result::malformed;
+    if (bytes[i] != std::byte{'\r'}) {
+      taken = i;
+      return Result::malformed;
+    }
     after_cr_ = true;
     ++i;
   }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "proxy/base/chain.h"
+#include "proxy/http/fault.h"
 
 namespace proxy::http1 {
 
@@ -16,9 +17,11 @@ class HeadScanner {
  public:
   enum class Result : std::uint8_t { more, complete, malformed, too_large };
 
-  // Moves bytes of `in` to `block`, up to the end of the first empty line. `block` never gets
-  // longer than `limit`. Works with the bytes in any pieces.
+  // Moves bytes of `in` to `block`, up to the end of the first empty line, or up to the byte that
+  // is refused. `block` never gets longer than `limit`. Works with the bytes in any pieces.
   Result take(Chain& in, std::string& block, std::size_t limit);
+  // Why take() found them malformed: the byte in question is the first of `in`.
+  http::Fault fault(const Chain& in) const noexcept;
   void reset() noexcept { *this = HeadScanner(); }
 
  private:

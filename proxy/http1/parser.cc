@@ -14,6 +14,8 @@
 namespace proxy::http1 {
 namespace {
 
+using http::Fault;
+
 http::Text text_in(const http::HeaderMap& headers, std::string_view part) noexcept {
   return {static_cast<std::uint32_t>(part.data() - headers.block().data()),
           static_cast<std::uint32_t>(part.size())};
@@ -23,22 +25,22 @@ bool is_digit(char c) noexcept {
   return c >= '0' && c <= '9';
 }
 
-// none for 1.0 and 1.1, bad_version for another well-formed one, bad_request for anything else.
-Code read_version(std::string_view text, http::Version& version) noexcept {
+// none for 1.0 and 1.1, unknown_version for another well-formed one.
+Fault read_version(std::string_view text, http::Version& version) noexcept {
   constexpr std::string_view kPrefix = "HTTP/";
-  if (!text.starts_with(kPrefix)) return Code::bad_request;
+  if (!text.starts_with(kPrefix)) return Fault::invalid_version;
   text.remove_prefix(kPrefix.size());
   if (text == "1.1") {
     version = http::Version::http11;
-    return Code::none;
+    return Fault::none;
   }
   if (text == "1.0") {
     version = http::Version::http10;
-    return Code::none;
+    return Fault::none;
   }
   const bool major_only = text.size() == 1 && is_digit(text[0]);
   const bool both = text.size() == 3 && is_digit(text[0]) && text[1] == '.' && is_digit(text[2]);
-  return major_only || both ? Code::bad_version : Code::bad_request;
+  return major_only || both ? Fault::unknown_version : Fault::invalid_version;
 }
 
 bool persists(http::Version version, const http::HopFacts& hop) noexcept {
@@ -95,16 +97,34 @@ Step BodyReader::next(Chain& in, MessageKind message, const Limits& limits) {
 
 void RequestParser::reset() noexcept {
   state_ = State::start;
-  code_ = Code::none;
+  fault_ = Fault::none;
   keep_alive_ = true;
   after_cr_ = skipped_line_ = false;
   scanner_.reset();
 }
 
-Step RequestParser::refuse(Code code) noexcept {
-  code_ = code;
+Step RequestParser::refuse(Fault fault) noexcept {
+  fault_ = fault;
   state_ = State::over;
   return Step::refused;
+}
+
+// The byte that the scanner refused is the first of `in`; the head in front of it was collected.
+Fault RequestParser::fault_of_bytes(const Chain& in) const noexcept {
+  const Fault fault = scanner_.fault(in);
+  const std::string_view block = head_.headers.block();
+  constexpr std::byte kTlsHandshake{22};  // RFC 8446 5.1: the type of a ClientHello's record
+  if (block.empty() && in.first().front() == kTlsHandshake) return Fault::tls_record;
+  if (block.empty() && fault == Fault::obs_fold) return Fault::invalid_start_line;
+  if (block.find("\r\n") != std::string_view::npos) return fault;
+  switch (fault) {
+    case Fault::bare_cr:
+      return Fault::start_line_bare_cr;
+    case Fault::bare_lf:
+      return Fault::start_line_bare_lf;
+    default:
+      return Fault::start_line_control;
+  }
 }
 
 // RFC 9112 2.2: one empty line before the request line is forgiven.
@@ -128,25 +148,25 @@ Step RequestParser::next(Chain& in) {
     case State::start:
       return start(in);
     case State::head: {
-      if (after_cr_) return refuse(Code::bad_request);
+      if (after_cr_) return refuse(Fault::start_line_bare_cr);
       switch (scanner_.take(in, head_.headers.block(), limits_.head_bytes)) {
         case HeadScanner::Result::more:
           return Step::more;
         case HeadScanner::Result::malformed:
-          return refuse(Code::bad_request);
+          return refuse(fault_of_bytes(in));
         case HeadScanner::Result::too_large:
-          return refuse(Code::head_too_large);
+          return refuse(Fault::head_too_long);
         case HeadScanner::Result::complete:
           break;
       }
-      const Code code = read_head();
-      if (code != Code::none) return refuse(code);
+      const Fault fault = read_head();
+      if (fault != Fault::none) return refuse(fault);
       state_ = State::body;
       return Step::head;
     }
     case State::body: {
       const Step step = body_.next(in, MessageKind::request, limits_);
-      if (step == Step::refused) return refuse(Code::bad_request);
+      if (step == Step::refused) return refuse(body_.fault());
       if (step == Step::end) state_ = State::over;
       return step;
     }
@@ -156,72 +176,73 @@ Step RequestParser::next(Chain& in) {
   return Step::more;
 }
 
-Code RequestParser::read_start_line(std::size_t& fields_offset) {
+Fault RequestParser::read_start_line(std::size_t& fields_offset) {
   const std::string_view block = head_.headers.block();
   const std::string_view line = block.substr(0, block.find('\r'));
   fields_offset = line.size() + 2;
   const std::size_t first = line.find(' ');
   const std::size_t last = line.rfind(' ');
-  if (first == std::string_view::npos || first == last) return Code::bad_request;
+  if (first == std::string_view::npos || first == last) {
+    return Fault::invalid_start_line;
+  }
   const std::string_view method = line.substr(0, first);
   const std::string_view target = line.substr(first + 1, last - first - 1);
-  if (!http::is_token(method)) return Code::bad_request;
+  if (!http::is_token(method)) return Fault::invalid_method;
   for (const char c : target) {
-    if (c < 0x21 || c > 0x7e) return Code::bad_request;
+    if (c < 0x21 || c > 0x7e) return Fault::target_character;
   }
-  if (target.empty()) return Code::bad_request;
-  const Code version = read_version(line.substr(last + 1), head_.version);
-  if (version != Code::none) return version;
-  if (method == "CONNECT") return Code::connect_method;
-  if (!http::is_known_method(method)) return Code::unknown_method;
+  if (target.empty()) return Fault::invalid_start_line;
+  const Fault version = read_version(line.substr(last + 1), head_.version);
+  if (version != Fault::none) return version;
+  if (method == "CONNECT") return Fault::connect_method;
+  if (!http::is_known_method(method)) return Fault::unknown_method;
   head_.method = http::find_method(method);
   head_.method_text = text_in(head_.headers, method);
   head_.target = text_in(head_.headers, target);
-  return Code::none;
+  return Fault::none;
 }
 
-Code RequestParser::place_authority(std::string_view host, bool has_host) {
+Fault RequestParser::place_authority(std::string_view host, bool has_host) {
   http::HeaderMap& headers = head_.headers;
   const http::Target target = http::read_target(head_.target_view(), head_.method_view());
-  if (target.code != Code::none) return target.code;
-  if (has_host && !http::is_authority(host)) return Code::bad_request;
+  if (target.fault != Fault::none) return target.fault;
+  if (has_host && !http::is_authority(host)) return Fault::invalid_host;
   if (has_host) head_.authority = text_in(headers, host);
-  if (!target.absolute) return Code::none;
-  if (has_host && !http::same_authority(host, target.authority)) return Code::bad_request;
+  if (!target.absolute) return Fault::none;
+  if (has_host && !http::same_authority(host, target.authority)) return Fault::host_differs;
   head_.authority = text_in(headers, target.authority);
   const std::string_view before = headers.view(head_.target);
   const bool inside =
       target.path.data() >= before.data() && target.path.data() < before.data() + before.size();
   if (inside && !target.query_only) {
     head_.target = text_in(headers, target.path);
-    return Code::none;
+    return Fault::none;
   }
   std::string path = target.query_only ? "/" : "";
   path += target.path;
   head_.target = headers.put(path);
-  return Code::none;
+  return Fault::none;
 }
 
-Code RequestParser::read_head() {
+Fault RequestParser::read_head() {
   http::HeaderMap& headers = head_.headers;
   std::size_t offset = 0;
-  if (const Code code = read_start_line(offset); code != Code::none) return code;
-  const Code read = read_fields(MessageKind::request, headers, offset, limits_.header_count);
-  if (read != Code::none) return read;
+  if (const Fault fault = read_start_line(offset); fault != Fault::none) return fault;
+  const Fault read = read_fields(MessageKind::request, headers, offset, limits_.header_count);
+  if (read != Fault::none) return read;
 
   const http::Framing framing = http::read_framing(headers, head_.version);
-  if (framing.code != Code::none) return framing.code;
+  if (framing.fault != Fault::none) return framing.fault;
   head_.body = framing.body;
 
   const std::size_t hosts = headers.count(http::NameId::host);
-  if (hosts > 1 || (hosts == 0 && head_.version == http::Version::http11)) {
-    return Code::bad_request;
-  }
+  if (hosts > 1) return Fault::repeated_host;
+  if (hosts == 0 && head_.version == http::Version::http11) return Fault::missing_host;
   const std::string_view host = headers.get(http::NameId::host).value_or(std::string_view());
-  if (const Code code = place_authority(host, hosts == 1); code != Code::none) return code;
+  if (const Fault fault = place_authority(host, hosts == 1); fault != Fault::none) return fault;
 
   const http::HopFacts hop = http::take_hop_headers(headers);
-  if (hop.malformed) return Code::bad_request;
+  if (hop.fault != Fault::none) return hop.fault;
   keep_alive_ = persists(head_.version, hop);
   upgrade_ = false;
   if (head_.version == http::Version::http11) {
@@ -243,7 +264,7 @@ Code RequestParser::read_head() {
       body_.begin(BodyReader::Kind::chunked, 0);
       break;
   }
-  return Code::none;
+  return Fault::none;
 }
 
 // --- responses ---------------------------------------------------------------------------------
@@ -256,6 +277,7 @@ void ResponseParser::expect(bool to_head_request, bool upgrade_asked) noexcept {
 void ResponseParser::reset() noexcept {
   state_ = State::head;
   code_ = Code::none;
+  fault_ = Fault::none;
   keep_alive_ = true;
   tunnel_ = false;
   informational_ = 0;
@@ -264,8 +286,9 @@ void ResponseParser::reset() noexcept {
   head_.clear();
 }
 
-Step ResponseParser::refuse() noexcept {
+Step ResponseParser::refuse(Fault fault) noexcept {
   code_ = Code::bad_response;
+  fault_ = fault;
   state_ = State::over;
   return Step::refused;
 }
@@ -286,17 +309,24 @@ Step ResponseParser::next(Chain& in) {
         informational_told_ = false;
         head_.clear();
       }
-      const HeadScanner::Result result =
-          scanner_.take(in, head_.headers.block(), limits_.head_bytes);
-      if (result == HeadScanner::Result::more) return Step::more;
-      if (result != HeadScanner::Result::complete || !read_head()) return refuse();
+      switch (scanner_.take(in, head_.headers.block(), limits_.head_bytes)) {
+        case HeadScanner::Result::more:
+          return Step::more;
+        case HeadScanner::Result::malformed:
+          return refuse(scanner_.fault(in));
+        case HeadScanner::Result::too_large:
+          return refuse(Fault::head_too_long);
+        case HeadScanner::Result::complete:
+          break;
+      }
+      if (const Fault fault = read_head(); fault != Fault::none) return refuse(fault);
       if (state_ == State::body) return Step::head;
       informational_told_ = true;
       return Step::informational;
     }
     case State::body: {
       const Step step = body_.next(in, MessageKind::response, limits_);
-      if (step == Step::refused) return refuse();
+      if (step == Step::refused) return refuse(body_.fault());
       if (step == Step::end) state_ = State::over;
       return step;
     }
@@ -306,59 +336,61 @@ Step ResponseParser::next(Chain& in) {
   return Step::more;
 }
 
-bool ResponseParser::read_status_line(std::size_t& fields_offset) {
+Fault ResponseParser::read_status_line(std::size_t& fields_offset) {
   const std::string_view block = head_.headers.block();
   const std::string_view line = block.substr(0, block.find('\r'));
   fields_offset = line.size() + 2;
   constexpr std::size_t kStatus = 9;  // "HTTP/1.1 "
-  if (line.size() < kStatus + 3 || line[kStatus - 1] != ' ') return false;
-  if (read_version(line.substr(0, kStatus - 1), head_.version) != Code::none) return false;
+  if (line.size() < kStatus + 3 || line[kStatus - 1] != ' ') return Fault::invalid_status_line;
+  const Fault version = read_version(line.substr(0, kStatus - 1), head_.version);
+  if (version != Fault::none) return version;
   unsigned status = 0;
   for (const char c : line.substr(kStatus, 3)) {
-    if (!is_digit(c)) return false;
+    if (!is_digit(c)) return Fault::invalid_status_line;
     status = status * 10 + static_cast<unsigned>(c - '0');
   }
-  if (status < 100) return false;
+  if (status < 100) return Fault::invalid_status_line;
   head_.status = static_cast<std::uint16_t>(status);
-  if (line.size() == kStatus + 3) return true;  // the space may be missing with the phrase
-  if (line[kStatus + 3] != ' ') return false;
+  // The space may be missing with the phrase.
+  if (line.size() == kStatus + 3) return Fault::none;
+  if (line[kStatus + 3] != ' ') return Fault::invalid_status_line;
   head_.reason = text_in(head_.headers, line.substr(kStatus + 4));
-  return true;
+  return Fault::none;
 }
 
-bool ResponseParser::read_head() {
+Fault ResponseParser::read_head() {
   std::size_t offset = 0;
-  if (!read_status_line(offset)) return false;
+  if (const Fault fault = read_status_line(offset); fault != Fault::none) return fault;
   http::HeaderMap& headers = head_.headers;
-  if (read_fields(MessageKind::response, headers, offset, limits_.header_count) != Code::none) {
-    return false;
-  }
-  return begin_body();
+  const Fault read = read_fields(MessageKind::response, headers, offset, limits_.header_count);
+  return read != Fault::none ? read : begin_body();
 }
 
-bool ResponseParser::begin_body() {
+Fault ResponseParser::begin_tunnel(const http::HopFacts& hop) {
+  if (!upgrade_asked_ || hop.upgrade.length == 0) return Fault::unexpected_upgrade;
+  head_.upgrade = hop.upgrade;
+  tunnel_ = true;
+  body_.begin(BodyReader::Kind::until_close, 0);
+  return Fault::none;
+}
+
+Fault ResponseParser::begin_body() {
   const http::Framing framing = http::read_framing(head_.headers, head_.version);
-  if (framing.code != Code::none) return false;
+  if (framing.fault != Fault::none) return framing.fault;
   const http::HopFacts hop = http::take_hop_headers(head_.headers);
-  if (hop.malformed) return false;
+  if (hop.fault != Fault::none) return hop.fault;
   if (head_.status < 200 && head_.status != 101) {
     scanner_.reset();
-    return ++informational_ <= limits_.informational;
+    return ++informational_ <= limits_.informational ? Fault::none : Fault::too_many_informational;
   }
   keep_alive_ = persists(head_.version, hop);
   state_ = State::body;
-  if (head_.status == 101) {
-    if (!upgrade_asked_ || hop.upgrade.length == 0) return false;
-    head_.upgrade = hop.upgrade;
-    tunnel_ = true;
-    body_.begin(BodyReader::Kind::until_close, 0);
-    return true;
-  }
+  if (head_.status == 101) return begin_tunnel(hop);
   if (to_head_request_ || head_.status == 204 || head_.status == 304) {
     head_.has_declared_length = framing.has_length && head_.status != 204;
     head_.declared_length = framing.body.bytes;
     body_.begin(BodyReader::Kind::none, 0);
-    return true;
+    return Fault::none;
   }
   head_.body = framing.body;
   if (framing.body.kind == http::BodyLength::Kind::unknown) {
@@ -370,7 +402,7 @@ bool ResponseParser::begin_body() {
     body_.begin(BodyReader::Kind::until_close, 0);
     keep_alive_ = false;
   }
-  return true;
+  return Fault::none;
 }
 
 }  // namespace proxy::http1

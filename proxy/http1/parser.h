@@ -7,6 +7,8 @@
 
 #include "proxy/base/chain.h"
 #include "proxy/base/error.h"
+#include "proxy/http/fault.h"
+#include "proxy/http/hop_headers.h"
 #include "proxy/http/message.h"
 #include "proxy/http1/chunked.h"
 #include "proxy/http1/fields.h"
@@ -38,6 +40,8 @@ class BodyReader {
   Kind kind() const noexcept { return kind_; }
   Chain take_body() noexcept { return std::move(body_); }
   http::HeaderMap& trailers() noexcept { return trailers_; }
+  // Valid with Step::refused.
+  http::Fault fault() const noexcept { return chunked_.fault(); }
 
  private:
   Kind kind_ = Kind::none;
@@ -59,7 +63,8 @@ class RequestParser {
   http::RequestHead& head() noexcept { return head_; }
   Chain take_body() noexcept { return body_.take_body(); }
   http::HeaderMap& trailers() noexcept { return body_.trailers(); }
-  Code code() const noexcept { return code_; }
+  Code code() const noexcept { return http::code_of(fault_); }
+  http::Fault fault() const noexcept { return fault_; }
   // Does the client want to send another request afterwards? Valid from Step::head on.
   bool keep_alive() const noexcept { return keep_alive_; }
   // The head had `upgrade` (head() may have been moved from since).
@@ -69,14 +74,15 @@ class RequestParser {
  private:
   enum class State : std::uint8_t { start, head, body, over };
   Step start(Chain& in);
-  Step refuse(Code code) noexcept;
-  Code read_head();
-  Code read_start_line(std::size_t& fields_offset);
-  Code place_authority(std::string_view host, bool has_host);
+  Step refuse(http::Fault fault) noexcept;
+  http::Fault fault_of_bytes(const Chain& in) const noexcept;
+  http::Fault read_head();
+  http::Fault read_start_line(std::size_t& fields_offset);
+  http::Fault place_authority(std::string_view host, bool has_host);
 
   const Limits& limits_;
   State state_ = State::start;
-  Code code_ = Code::none;
+  http::Fault fault_ = http::Fault::none;
   bool keep_alive_ = true;
   bool upgrade_ = false;
   bool after_cr_ = false;
@@ -101,20 +107,23 @@ class ResponseParser {
   Chain take_body() noexcept { return body_.take_body(); }
   http::HeaderMap& trailers() noexcept { return body_.trailers(); }
   Code code() const noexcept { return code_; }
+  http::Fault fault() const noexcept { return fault_; }  // none when the connection just ended
   bool keep_alive() const noexcept { return keep_alive_; }
   // After a head with status 101 the rest is a tunnel: next() gives all bytes as body.
   bool tunnel() const noexcept { return tunnel_; }
 
  private:
   enum class State : std::uint8_t { head, body, over };
-  Step refuse() noexcept;
-  bool read_head();
-  bool read_status_line(std::size_t& fields_offset);
-  bool begin_body();
+  Step refuse(http::Fault fault) noexcept;
+  http::Fault read_head();
+  http::Fault read_status_line(std::size_t& fields_offset);
+  http::Fault begin_body();
+  http::Fault begin_tunnel(const http::HopFacts& hop);
 
   const Limits& limits_;
   State state_ = State::head;
   Code code_ = Code::none;
+  http::Fault fault_ = http::Fault::none;
   bool to_head_request_ = false;
   bool upgrade_asked_ = false;
   bool keep_alive_ = true;

@@ -187,7 +187,9 @@ void ServerConnection::tell_refused() {
   }
   phase_ = Phase::refused;
   transport_->set_reading(true);
-  if (has_stream()) slot_.user->on_refused(make_error(parser_.code(), Side::downstream));
+  if (!has_stream()) return;
+  slot_.user->on_refused(
+      make_error(parser_.code(), Side::downstream, http::detail_of(parser_.fault())));
 }
 
 void ServerConnection::pump_tunnel() {

@@ -20,9 +20,11 @@ def _table(name, pattern):
 
 
 class HostileRequest:
-    def __init__(self, name, status, raw):
+    def __init__(self, name, status, word, raw):
         self.name = name
         self.status = status
+        #: What is wrong with it, as the access log says.
+        self.word = word
         self.raw = raw
         #: Its head is well-formed and may have been passed on before the rest was seen.
         self.head_passes = any(word in name for word in ("chunk size", "a chunk that", "a last chunk",
@@ -32,11 +34,11 @@ class HostileRequest:
 
 
 def requests():
-    return [HostileRequest(row[1], int(row[2]), _bytes(row[3]))
-            for row in _table("hostile_requests.def", rf'HOSTILE\({_LITERAL}, (\d+), {_LITERAL}\)')]
+    return [HostileRequest(row[1], int(row[2]), row[3], _bytes(row[4]))
+            for row in _table("hostile_requests.def", rf'HOSTILE\({_LITERAL}, (\d+), {_LITERAL}, {_LITERAL}\)')]
 
 
 def responses():
     """[(name, bytes)]; every one answers a GET."""
-    return [(row[1], _bytes(row[2]))
-            for row in _table("hostile_responses.def", rf'HOSTILE\({_LITERAL}, {_LITERAL}\)')]
+    return [(row[1], _bytes(row[3]))
+            for row in _table("hostile_responses.def", rf'HOSTILE\({_LITERAL}, {_LITERAL}, {_LITERAL}\)')]

@@ -26,12 +26,12 @@ TEST_CASE("which body a head announces", "[unit]") {
   CHECK(framing.body.kind == BodyLength::Kind::known);
   CHECK(framing.body.bytes == 7);
   headers.add("Transfer-Encoding", "chunked");
-  CHECK(read_framing(headers, Version::http11).code == Code::bad_request);
+  CHECK(read_framing(headers, Version::http11).fault == Fault::both_lengths);
   headers.remove(NameId::content_length);
   CHECK(read_framing(headers, Version::http11).body.kind == BodyLength::Kind::unknown);
-  CHECK(read_framing(headers, Version::http10).code == Code::bad_request);
+  CHECK(read_framing(headers, Version::http10).fault == Fault::transfer_encoding_in_http10);
   headers.set(NameId::transfer_encoding, "gzip");
-  CHECK(read_framing(headers, Version::http11).code == Code::unknown_coding);
+  CHECK(read_framing(headers, Version::http11).fault == Fault::unknown_coding);
 }
 
 TEST_CASE("the same authority", "[unit]") {
@@ -46,13 +46,13 @@ TEST_CASE("the same authority", "[unit]") {
 TEST_CASE("targets", "[unit]") {
   CHECK(read_target("/x?y", "GET").path == "/x?y");
   CHECK(read_target("*", "OPTIONS").path == "*");
-  CHECK(read_target("*", "GET").code == Code::bad_request);
+  CHECK(read_target("*", "GET").fault == Fault::target_form);
   const Target target = read_target("http://a:1/x", "GET");
   CHECK(target.absolute);
   CHECK(target.authority == "a:1");
   CHECK(target.path == "/x");
   CHECK(read_target("http://a?q", "GET").query_only);
-  CHECK(read_target("ws://a/", "GET").code == Code::bad_request);
+  CHECK(read_target("ws://a/", "GET").fault == Fault::target_form);
 }
 
 }  // namespace proxy::http

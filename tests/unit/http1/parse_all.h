@@ -19,6 +19,7 @@ struct Told {
   std::string trailers;
   unsigned ends = 0;
   Code code = Code::none;
+  http::Fault fault = http::Fault::none;
   bool leaked_framing = false;  // a head still had a field that the codec must take out
   bool operator==(const Told&) const = default;
 };
@@ -98,6 +99,7 @@ void pull(Parser& parser, Chain& in, Told& told) {
         break;
       case http1::Step::refused:
         told.code = parser.code();
+        told.fault = parser.fault();
         return;
     }
   }
@@ -149,6 +151,7 @@ inline Told parse_responses(std::string_view raw, const std::vector<std::size_t>
         ++told.ends;
       } else {
         told.code = parser.code();
+        told.fault = parser.fault();
       }
     }
   }
