@@ -14,6 +14,7 @@
 namespace proxy::server {
 namespace {
 constexpr std::byte kTlsHandshakeRecord{0x16};
+constexpr std::chrono::milliseconds kFirstWordsGrace{1000};
 // Kind of a rate-limited line that is not about a handshake.
 constexpr std::size_t kJudgedLines = 29;
 }
@@ -156,6 +157,10 @@ void DownstreamConnection::fail_hello(tls::Failure failure) {
 }
 
 void DownstreamConnection::timed_out() {
+  if (draining_ && secure_ == nullptr && first_bytes_.empty()) {
+    close();
+    return;
+  }
   const bool opening_tls = tls_started_us_ != 0;
   worker_.shard().add(telemetry::Counter::timeouts, 1,
                       opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
@@ -250,7 +255,12 @@ void DownstreamConnection::snapshot_changed() {
   }
 }
 
-void DownstreamConnection::on_closed(http::ServerConnection&, Error) { close(); }
+void DownstreamConnection::on_closed(http::ServerConnection&, Error why) {
+  if (why.code == Code::idle && !draining_) {
+    worker_.shard().add(telemetry::Counter::timeouts, 1, telemetry::Timeout::idle);
+  }
+  close();
+}
 
 // --- raw bytes to the app -----------------------------------------------------------------
 
@@ -288,7 +298,7 @@ void DownstreamConnection::begin_drain() {
     connection_->begin_drain();
   } else if (relay_ == nullptr && connecting_ == nullptr && secure_ == nullptr &&
              first_bytes_.empty()) {
-    close();  // nothing was said yet
+    deadline_.start(kFirstWordsGrace);  // nothing was said yet, but may be on its way
   }
 }
 
