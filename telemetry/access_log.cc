@@ -201,13 +201,13 @@ void AccessLog::write_out(std::string& lines) {
   struct stat about{};
   const bool regular = fstat(fd_, &about) == 0 && S_ISREG(about.st_mode);
   std::chrono::milliseconds stuck{0};
-  while (!text.empty()) {
+  while (!text.empty() && !given_up_) {
     if (!regular) {
       constexpr int kPollMs = 50;
       pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
       if (poll(&ready, 1, kPollMs) == 0) {
         stuck += std::chrono::milliseconds(kPollMs);
-        if (stopping_ && stuck >= kStuckAtExit) break;
+        given_up_ = stopping_ && stuck >= kStuckAtExit;
         continue;
       }
     }

@@ -104,6 +104,7 @@ class AccessLog {
   std::vector<std::unique_ptr<Producer>> producers_;
   std::atomic<bool> urgent_ = false;  // a ring is half full
   std::atomic<bool> stopping_ = false;
+  bool given_up_ = false;  // the writer's: the reader was stuck when we wanted to end
   std::uint64_t flush_asked_ = 0;
   std::uint64_t flush_done_ = 0;
   std::thread thread_;
