@@ -70,7 +70,7 @@ int run(const ConfigOptions& options) {
   auto loaded = load_or_explain(request);
   if (!loaded) return loaded.error();
   telemetry::Log log(log_options(*loaded));
-  auto server = server::Server::start(std::move(request), std::move(*loaded), log);
+  auto server = server::Server::start(std::move(request), *loaded, log);
   if (!server) {
     const auto& error = server.error();
     fmt::print(stderr, "hoplite: {}\n", error.text);

@@ -302,7 +302,7 @@ Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Server::~Server() = default;
 
 std::expected<std::unique_ptr<Server>, StartError> Server::start(config::LoadRequest load,
-                                                                 config::Loaded loaded,
+                                                                 const config::Loaded& loaded,
                                                                  telemetry::Log& log) {
   auto state = std::make_unique<State>(std::move(load), loaded.config, log);
   if (auto started = state->start(loaded.config); !started) {

@@ -31,7 +31,7 @@ class Server {
   // server. Signals are handled from here on (SIGTERM and SIGINT drain, a second one ends at once,
   // SIGHUP reloads).
   static std::expected<std::unique_ptr<Server>, StartError> start(config::LoadRequest load,
-                                                                  config::Loaded loaded,
+                                                                  const config::Loaded& loaded,
                                                                   telemetry::Log& log);
   ~Server();
   Server(const Server&) = delete;
