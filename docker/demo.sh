@@ -130,7 +130,7 @@ app=$(await service '^listening on ')
 server_stats=$(stats_port 15090)
 cat >"$dir/server.yaml" <<YAML
 workload: {name: podinfo-v1, namespace: test, app: podinfo, version: v1}
-inbound: {listen: "127.0.0.1:0", app: "$app"}
+inbound: {listen: "127.0.0.1:0", app: "$app", service: podinfo.test.svc.cluster.local}
 mtls: {mode: strict, cert: $dir/server.pem, key: $dir/server-key.pem, ca: $dir/ca.pem}
 stats: {listen: "127.0.0.1:$server_stats"}
 YAML

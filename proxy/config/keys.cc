@@ -84,6 +84,9 @@ const std::array kKeys{
         "Where traffic for the workload arrives.", {.reloadable = false}},
     Key{"inbound.app", Kind::endpoint, in<kInbound, &Inbound::app>,
         "Where the workload itself listens."},
+    Key{"inbound.service", Kind::text, in<kInbound, &Inbound::service>,
+        "Full name of the service that the workload serves, as its clients name it: "
+        "`destination_service`; without it the canonical service stands there."},
     Key{"inbound.other_tls", Kind::choice, in<kInbound, &Inbound::other_tls>,
         "What a TLS client without Istio's ALPN gets: TLS ended here, or its bytes passed to the "
         "app as TCP.", {.choices = "terminate|pass"}},

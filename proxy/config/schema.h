@@ -69,6 +69,9 @@ enum class OtherTls : std::uint8_t { terminate, pass };
 struct Inbound {
   ListenAddress listen;                      ///< server; not reloadable
   Endpoint app;                              ///< upstream: the workload's own port
+  /// destination_service (and, up to its first dot, destination_service_name) of what arrives; what
+  /// Istio's control plane would say. Empty: the canonical service. route/
+  std::string service;
   OtherTls other_tls = OtherTls::terminate;  ///< server/accept; pass = to the app as raw TCP
   bool operator==(const Inbound&) const = default;
 };

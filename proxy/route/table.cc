@@ -150,6 +150,10 @@ Table Table::inbound(const config::Config& config) {
   Plan& plan = table.plans_.emplace_back();
   plan.cluster = 0;
   plan.service = plan.service_name = workload.canonical_service;
+  if (const std::string& service = config.inbound.service; !service.empty()) {
+    plan.service = service;
+    plan.service_name = service.substr(0, service.find('.'));
+  }
   plan.service_namespace = workload.namespace_name;
   if (!plan.service.empty()) {
     plan.operation = fmt::format("{}:{}/*", plan.service, config.inbound.app.port);

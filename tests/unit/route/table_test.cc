@@ -171,6 +171,20 @@ TEST_CASE("inbound, everything goes to the app", "[route]") {
   CHECK(table.plans()[0].cluster == Plan::kNoCluster);
 }
 
+TEST_CASE("inbound, the service's full name where it is configured", "[route]") {
+  config::Config config;
+  config.workload.canonical_service = "reviews";
+  config.workload.namespace_name = "books";
+  config.inbound.app.port = 9080;
+  config.inbound.service = "reviews.books.svc.cluster.local";
+  const Table table = Table::inbound(config);
+  const Plan& plan = table.match("whatever");
+  CHECK(plan.service == "reviews.books.svc.cluster.local");
+  CHECK(plan.service_name == "reviews");
+  CHECK(plan.service_namespace == "books");
+  CHECK(plan.operation == "reviews.books.svc.cluster.local:9080/*");
+}
+
 TEST_CASE("a table without a service refuses everything", "[route]") {
   const Table table = Table::outbound(config::Config{});
   CHECK(table.match("reviews").cluster == Plan::kNoCluster);
