@@ -131,11 +131,25 @@ class Bench:
                 process.wait()
 
 
+def await_port(address):
+    """Waits until somebody accepts connections at `address`."""
+    host, port = address.rsplit(":", 1)
+    end = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((host, int(port)), 5).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise SystemExit(f"nobody listens on {address}") from None
+            time.sleep(0.05)
+
+
 def await_answer(address, log):
     """Waits until `address` answers /version with 200."""
     request = urllib.request.Request(f"http://{address}/version", headers={"Host": HOST})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while True:
         try:
             with opener.open(request, timeout=5) as answer:

@@ -6,10 +6,12 @@ cd "$(dirname "$0")/.."
 
 install=1
 build=build/release
+program=main.py
 arguments=()
 usage() {
   cat <<'USAGE'
 usage: bench/run.sh [--no-install] [--build-dir DIR] [--rounds N] [--seconds N] [--only A,B,...]
+       bench/run.sh --costs [--no-install] [--build-dir DIR] [--only A,B,...]
 
 Measures no proxy, a bare TCP relay (the floor), nginx, haproxy and hoplite, and pairs of each with
 mutual TLS between them, all in turn and several times over.
@@ -18,6 +20,8 @@ mutual TLS between them, all in turn and several times over.
   --seconds N      how long each time (default 4)
   --only A,B,...   only these: direct, relay, nginx, haproxy, hoplite, relay-pair, nginx-pair,
                    haproxy-pair, hoplite-pair
+  --costs          measure what is not a rate: CPU of large bodies, memory of idle connections and of a
+                   slow reader, instructions of a request
   --build-dir DIR  use the programs built in DIR and build nothing
   --no-install     install no packages
   --help           this text
@@ -26,6 +30,7 @@ USAGE
 while [ $# -gt 0 ]; do
   case "$1" in
     --no-install) install= ;;
+    --costs) program=costs.py ;;
     --build-dir) build=${2:?"--build-dir wants a folder"}; shift ;;
     --rounds | --seconds | --only) arguments+=("$1" "${2:?"$1 wants a value"}"); shift ;;
     -h | --help) usage; exit 0 ;;
@@ -44,4 +49,4 @@ if [ "$build" = build/release ]; then
 fi
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
-exec "$python" -B bench/main.py --build-dir "$build" "${arguments[@]}"
+exec "$python" -B "bench/$program" --build-dir "$build" "${arguments[@]}"

@@ -43,7 +43,7 @@ packages_of() {
     test)  echo "curl openssl prometheus python3 python3-pytest nghttp2-client iproute2 procps" ;;
     lint)  echo "clang-tidy-19 clang-format-19 shellcheck" ;;
     fuzz)  echo "clang-19 libclang-rt-19-dev" ;;
-    bench) echo "python3 openssl wrk nginx-light haproxy strace linux-perf" ;;
+    bench) echo "python3 openssl wrk nginx-light haproxy strace linux-perf valgrind" ;;
     *) return 1 ;;
   esac
 }
