@@ -1,65 +1,14 @@
 """Every way a request can fail: the answer, the code and flag it is counted with, and how often the
 upstream saw it. The codec's own refusals are in the framing tests; here a few stand for them."""
 
-import socket
 import threading
 
 import pytest
 
 from hoplite_e2e.deadline import poll_until, seconds
+from hoplite_e2e.front import CUTS, GET, OK, Front, FullServer, answer_all, free_address
 from hoplite_e2e.ledger import expect_ends, expect_local_reply
-from hoplite_e2e.topology import HOST, Pair, inbound_config, outbound_config, podinfo_at
-
-GET = b"GET /x HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
-
-
-class FullServer:
-    """A listening socket whose queue is full: further SYNs are dropped, connects hang."""
-
-    def __init__(self):
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
-        port = self._listener.getsockname()[1]
-        self.address = f"127.0.0.1:{port}"
-        self._fillers = []
-        for _ in range(8):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-            self._fillers.append(filler)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for one in (*self._fillers, self._listener):
-            one.close()
-
-
-class Front:
-    """One sidecar in front of `addresses`, in one direction."""
-
-    def __init__(self, world, direction, addresses, sections):
-        if direction == "inbound":
-            self.sidecar = world.hoplite(inbound_config(addresses[0], **sections))
-            self.port = self.sidecar.inbound
-        else:
-            self.sidecar = world.hoplite(outbound_config(podinfo_at(*addresses), **sections))
-            self.port = self.sidecar.outbound
-        self.world = world
-
-    def client(self):
-        return self.world.client(self.port)
-
-    def ends(self, **wanted):
-        """ends(UF_503=1): that, and nothing else, was counted."""
-        return expect_ends(self.sidecar, {(key.split("_")[1], key.split("_")[0].replace("no", "-")):
-                                          count for key, count in wanted.items()})
+from hoplite_e2e.topology import HOST, Pair, inbound_config
 
 
 @pytest.fixture(params=["inbound", "outbound"])
@@ -70,12 +19,6 @@ def front(request, world):
 @pytest.fixture
 def outbound(world):
     return lambda *addresses, **sections: Front(world, "outbound", addresses, sections)
-
-
-def answer_all(wire, number):
-    while True:
-        wire.read_head()
-        wire.send(OK)
 
 
 # --- no connection ------------------------------------------------------------------------------
@@ -281,15 +224,6 @@ def test_an_idle_connection_closed_by_the_upstream(world, front):
 
 # --- cut in the body ------------------------------------------------------------------------------
 
-CUTS = {
-    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n",
-    "inside a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nsome",
-    "before the last line": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n0\r\n",
-    "until close": b"HTTP/1.1 200 OK\r\n\r\nsome",
-}
-
-
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("framing", CUTS)
@@ -394,130 +328,6 @@ def test_a_pipelined_request_of_a_client_that_left(world, front):
     poll_until(lambda: made.sidecar.metrics().total("hoplite_requests_in_flight") == 1, "in flight")
     client.reset()
     made.ends(DC_0=1)
-
-
-# --- time -------------------------------------------------------------------------------------------
-
-
-def test_request_timeout_before_the_head(world, front):
-    made = front(world.raw_server(lambda wire, number: wire.read_until(b"never")).address,
-                 timeouts={"request": "200ms"})
-    client = made.client()
-    for _ in range(2):
-        expect_local_reply(client.request(host=HOST), 504)
-    metrics = made.ends(UT_504=2)
-    assert metrics.total("hoplite_timeouts_total", timeout="request") == 2
-
-
-def test_request_timeout_after_the_head(world, front):
-    def script(wire, number):
-        wire.read_head()
-        wire.send(CUTS["chunked"])
-        wire.read_until(b"never")
-
-    made = front(world.raw_server(script).address, timeouts={"request": "300ms"})
-    client = made.client()
-    client.send(GET)
-    answer = client.read_response()
-    assert answer.status == 200 and not answer.complete
-    made.ends(UT_200=1)
-
-
-def test_request_timeout_does_not_hold_back_other_requests(world, front):
-    made = front(world.raw_server(answer_all).address, timeouts={"request": "300ms"})
-    client = made.client()
-    for _ in range(50):
-        assert client.request(host=HOST).status == 200
-    made.ends(no_200=50)
-
-
-def test_stalled_request_body(world, front):
-    made = front(world.raw_server(lambda wire, number: wire.read_until(b"never")).address,
-                 timeouts={"body_idle": "200ms"})
-    client = made.client()
-    client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 9\r\n\r\nabc" % HOST.encode())
-    expect_local_reply(client.read_response(), 408)
-    client.expect_end()
-    made.ends(SI_408=1)
-
-
-def test_a_slow_body_is_not_a_stalled_one(world, front):
-    def script(wire, number):
-        wire.read_head()
-        wire.read_exactly(8)
-        wire.send(OK)
-
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "500ms"})
-    client = made.client()
-    client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 8\r\n\r\n" % HOST.encode())
-    pause = socket.socketpair()
-    for _ in range(8):
-        pause[0].settimeout(0.1)
-        with pytest.raises(socket.timeout):
-            pause[0].recv(1)
-        client.send(b"x")
-    assert client.read_response().body == b"ok"
-    for end in pause:
-        end.close()
-    made.ends(no_200=1)
-
-
-def test_stalled_response_before_its_head(world, front):
-    made = front(world.raw_server(lambda wire, number: wire.read_until(b"never")).address,
-                 timeouts={"body_idle": "200ms"})
-    expect_local_reply(made.client().request(host=HOST), 504)
-    made.ends(SI_504=1)
-
-
-def test_upstream_that_does_not_read(world, front):
-    """The client has sent what it could; it is the upstream that stalls."""
-    def script(wire, number):
-        wire.read_head()
-        assert done.wait(seconds())
-
-    done = threading.Event()
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "300ms"})
-    client = made.client()
-    client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 100000000\r\n\r\n" % HOST.encode())
-    client.socket.setblocking(False)
-    try:
-        while True:
-            client.socket.send(bytes(65536))
-    except BlockingIOError:
-        pass
-    expect_local_reply(client.read_response(), 504)
-    done.set()
-    made.ends(SI_504=1)
-
-
-def test_stalled_response_body(world, front):
-    def script(wire, number):
-        wire.read_head()
-        wire.send(CUTS["length"])
-        wire.read_until(b"never")
-
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "200ms"})
-    client = made.client()
-    client.send(GET)
-    answer = client.read_response()
-    assert (answer.status, answer.body, answer.complete) == (200, b"some", False)
-    made.ends(SI_200=1)
-
-
-def test_client_that_does_not_read(world, front):
-    def script(wire, number):
-        wire.read_head()
-        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
-        try:
-            while True:
-                wire.send(bytes(100_000))
-        except OSError:
-            pass
-
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "300ms"})
-    client = made.client()
-    client.send(GET)
-    made.ends(SI_200=1)
 
 
 # --- refused ----------------------------------------------------------------------------------------
