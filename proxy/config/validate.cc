@@ -153,6 +153,10 @@ class Validator {
       error("inbound.other_tls",
             "found \"pass\" with mtls.mode strict: clients nobody verified would reach the app; "
             "allowed: terminate, or mtls.mode permissive");
+    } else if (in.other_tls == OtherTls::pass && !config_.mtls.allow.empty()) {
+      error("inbound.other_tls",
+            "found \"pass\" with mtls.allow: what passes has no principal that a rule could judge; "
+            "allowed: terminate, or no mtls.allow");
     }
     if (in.other_tls == OtherTls::pass && config_.mtls.mode == MtlsMode::off) {
       say(Severity::warning, "inbound.other_tls", "inbound.other_tls",

@@ -177,6 +177,11 @@ TEST_CASE("listeners that cannot be") {
        "mtls: {mode: strict, cert: a, key: b, ca: c}\n",
        "hoplite.yaml:1:47: inbound.other_tls: found \"pass\" with mtls.mode strict: clients nobody "
        "verified would reach the app; allowed: terminate, or mtls.mode permissive\n"},
+      {"pass beside rules",
+       "inbound: {listen: \":1\", app: \":2\", other_tls: pass}\n"
+       "mtls: {mode: permissive, cert: a, key: b, ca: c, allow: [\"*\"]}\n",
+       "hoplite.yaml:1:47: inbound.other_tls: found \"pass\" with mtls.allow: what passes has no "
+       "principal that a rule could judge; allowed: terminate, or no mtls.allow\n"},
   });
 }
 
