@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "proxy/filter/sidecar_headers.h"
+#include "proxy/http/fault.h"
 #include "proxy/http/reply.h"
 
 namespace proxy::exchange {
@@ -247,7 +248,7 @@ void Exchange::on_sent(std::size_t bytes) {
 void Exchange::reply(Error why) {
   attempt_.cancel(why);
   flag(why.code);
-  details_ = details(why.code);
+  details_ = http::details_of(why);
   if (reply_status(why.code) == 0) {
     cut(why);
     return;
@@ -272,7 +273,7 @@ void Exchange::reply(Error why) {
 
 void Exchange::cut(Error why) {
   flag(why.code == Code::upstream_closed ? Code::upstream_truncated : why.code);
-  details_ = details(why.code);
+  details_ = http::details_of(why);
   attempt_.cancel(why);
   const http::Wire wire = stream->wire();
   stream->reset(why);

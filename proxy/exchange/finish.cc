@@ -3,6 +3,7 @@
 #include <array>
 
 #include "proxy/exchange/exchange.h"
+#include "proxy/http/fault.h"
 #include "telemetry/record.h"
 
 namespace proxy::exchange {
@@ -32,6 +33,37 @@ std::string_view trace_id(std::string_view traceparent) {
   return traceparent.substr(3, 32);
 }
 
+telemetry::RefusedKind kind_of(http::Part part) {
+  using telemetry::RefusedKind;
+  switch (part) {
+    case http::Part::start_line:
+      return RefusedKind::start_line;
+    case http::Part::method:
+      return RefusedKind::method;
+    case http::Part::target:
+      return RefusedKind::target;
+    case http::Part::version:
+      return RefusedKind::version;
+    case http::Part::host:
+      return RefusedKind::host;
+    case http::Part::header:
+      return RefusedKind::header;
+    case http::Part::content_length:
+      return RefusedKind::content_length;
+    case http::Part::transfer_encoding:
+      return RefusedKind::transfer_encoding;
+    case http::Part::chunk:
+      return RefusedKind::chunk;
+    case http::Part::head_size:
+      return RefusedKind::head_size;
+    case http::Part::body:
+      return RefusedKind::body;
+    case http::Part::other:
+      break;
+  }
+  return RefusedKind::other;
+}
+
 }  // namespace
 
 void Exchange::flag(Code code) { flags_ = flags_ | kFlags[static_cast<std::size_t>(code)]; }
@@ -40,7 +72,7 @@ void Exchange::on_done(http::Wire wire, bool) { finish(wire); }
 
 void Exchange::on_reset(Error why, http::Wire wire) {
   flag(why.code);
-  details_ = details(why.code);
+  details_ = http::details_of(why);
   finish(wire);
 }
 
@@ -106,27 +138,14 @@ void Exchange::finish(http::Wire wire) {
 
 void Exchange::count_refused(Error why) {
   using telemetry::RefusedKind;
-  RefusedKind kind = RefusedKind::other;
-  switch (why.code) {
-    case Code::unknown_method:
-    case Code::connect_method:
-      kind = RefusedKind::method;
-      break;
-    case Code::bad_version:
-      kind = RefusedKind::version;
-      break;
-    case Code::unknown_coding:
-      kind = RefusedKind::transfer_encoding;
-      break;
-    case Code::head_too_large:
-      kind = RefusedKind::head_size;
+  const http::Part part = http::part_of(http::fault_of(why));
+  RefusedKind kind = RefusedKind::response;
+  if (why.code != Code::bad_response) {
+    // A field after the head is a trailer.
+    kind = part == http::Part::header && head_received_ ? RefusedKind::body : kind_of(part);
+    if (part == http::Part::head_size) {
       environment_.filters.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::head);
-      break;
-    case Code::bad_response:
-      kind = RefusedKind::response;
-      break;
-    default:
-      kind = head_received_ ? RefusedKind::body : RefusedKind::header;
+    }
   }
   environment_.filters.shard.add(telemetry::Counter::messages_refused, 1, scope_.direction, kind);
 }

@@ -52,7 +52,8 @@ void ClientConnection::on_bytes(Chain bytes) {
       why.replay = Replay::always;
       fail(why);
     } else {
-      close_now(make_error(Code::bad_response, Side::upstream));
+      close_now(make_error(Code::bad_response, Side::upstream,
+                           http::detail_of(http::Fault::unasked_response)));
     }
     return;
   }
@@ -152,7 +153,7 @@ bool ClientConnection::take_step(Step step) {
       tell_end();
       return false;
     case Step::refused:
-      fail(make_error(parser_.code(), Side::upstream));
+      fail(make_error(parser_.code(), Side::upstream, http::detail_of(parser_.fault())));
       return false;
   }
   return false;
@@ -301,7 +302,8 @@ void ClientConnection::release_when_sent() {
   if (phase_ != Phase::ended || !request_done_ || has_stream()) return;
   const bool reusable = parser_.keep_alive() && !parser_.tunnel() && !eof_ && !draining_;
   if (!in_.empty() && !parser_.tunnel()) {
-    close_now(make_error(Code::bad_response, Side::upstream));
+    close_now(make_error(Code::bad_response, Side::upstream,
+                         http::detail_of(http::Fault::unasked_response)));
     return;
   }
   if (!outbox_.drained()) return;
