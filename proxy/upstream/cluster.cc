@@ -108,14 +108,18 @@ bool Cluster::may_connect() {
 
 void Cluster::connection_freed(const Pool& by) {
   if (connections_ + 1 < spec_->max_connections) return;  // nobody waits for the limit
-  for (const auto& pool : pools_) {
-    if (pool.get() != &by && pool->waiting_in_vain() > 0) pool->connect_for_waiters();
+  for (const bool starving : {true, false}) {
+    for (const auto& pool : pools_) {
+      if (pool.get() == &by || pool->starving() != starving) continue;
+      if (pool->waiting_in_vain() > 0) pool->connect_for_waiters();
+    }
   }
 }
 
-void Cluster::drain() {
-  draining_ = true;
-  for (const auto& pool : pools_) pool->drain();
+bool Cluster::starves_another(const Pool& by) const {
+  if (connections_ < spec_->max_connections) return false;
+  return std::any_of(pools_.begin(), pools_.end(),
+                     [&by](const auto& pool) { return pool.get() != &by && pool->starving(); });
 }
 
 }  // namespace proxy::upstream

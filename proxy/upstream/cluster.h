@@ -63,9 +63,6 @@ class Cluster {
   bool retry_started() noexcept;
   void retry_ended() noexcept { --retries_; }
 
-  // The worker is leaving: idle connections close, used ones after their request.
-  void drain();
-
  private:
   friend class Pool;
   static constexpr std::uint64_t kAvoidMs = 1000;
@@ -76,6 +73,8 @@ class Cluster {
   // `by` has a connection less, or one that is idle: who waits at another endpoint may have its
   // place.
   void connection_freed(const Pool& by);
+  // At the connection limit, another endpoint than `by`'s has requests and not one connection.
+  bool starves_another(const Pool& by) const;
 
   Environment& environment_;
   std::shared_ptr<const ClusterSpec> spec_;
@@ -85,7 +84,6 @@ class Cluster {
   std::size_t connections_ = 0;               // open and being opened
   std::size_t active_ = 0;
   std::size_t retries_ = 0;
-  bool draining_ = false;
 };
 
 }  // namespace proxy::upstream

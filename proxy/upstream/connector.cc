@@ -43,6 +43,11 @@ Connecting::Connecting(Environment& environment, const Endpoint& endpoint, const
 
 Connecting::~Connecting() = default;
 
+void Connecting::give_up() noexcept {
+  done_ = true;
+  deadline_.stop();
+}
+
 void Connecting::try_address() {
   environment_.loop.reap(std::move(transport_));
   transport_ = net::TcpTransport::connect(environment_.loop, endpoint_.addresses[address_]);

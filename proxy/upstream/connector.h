@@ -56,6 +56,8 @@ class Connecting final : public net::Reapable,
   Connecting(Environment& environment, const Endpoint& endpoint, const ConnectSpec& spec,
              ConnectUser& user);
   ~Connecting() override;
+  // No event follows: the user goes before the attempt, which waits to be reaped.
+  void give_up() noexcept;
 
  private:
   void try_address();

@@ -63,16 +63,23 @@ Pool::~Pool() {
     }
   }
   while (Connecting* attempt = connecting_.pop_front()) {
+    attempt->give_up();
     environment_.loop.reap(std::unique_ptr<Connecting>(attempt));
   }
 }
 
-PooledConnection* Pool::take_idle() {
+bool Pool::too_old(const PooledConnection& connection) const {
   const auto max_age = static_cast<std::uint64_t>(cluster_.spec().max_age.count());
+  return max_age != 0 && environment_.loop.now_ms() - connection.opened_ms_ > max_age;
+}
+
+PooledConnection* Pool::take_idle() {
   while (!idle_.empty()) {
     PooledConnection& connection = idle_.front();
-    if (max_age != 0 && environment_.loop.now_ms() - connection.opened_ms_ > max_age) {
+    // One that has just ended is closed, too: we are told at the turn's end.
+    if (too_old(connection) || connection.connection().free_slots() == 0) {
       close(connection);
+      cluster_.connection_freed(*this);
       continue;
     }
     connection.idle_.stop();
@@ -114,12 +121,19 @@ void Pool::on_connect_failed(Connecting& attempt, Error why) {
 }
 
 void Pool::hand_out(PooledConnection& connection) {
+  const ClusterSpec& spec = cluster_.spec();
+  const bool used = connection.connection().streams_opened() > 0;
+  if (used && !waiters_.empty() && (too_old(connection) || cluster_.starves_another(*this))) {
+    close(connection);
+    cluster_.connection_freed(*this);
+    connect_for_waiters();
+    return;
+  }
   if (Waiter* waiter = waiters_.pop_front()) {
     waiter->on_ready(connection);
     return;
   }
-  const ClusterSpec& spec = cluster_.spec();
-  if (cluster_.draining_ || idle_.size() >= spec.max_idle_per_endpoint) {
+  if (idle_.size() >= spec.max_idle_per_endpoint) {
     close(connection);
   } else {
     idle_.push_front(connection);
@@ -154,12 +168,6 @@ bool Pool::close_an_idle_one() {
   if (idle_.empty()) return false;
   close(idle_.back());
   return true;
-}
-
-void Pool::drain() {
-  while (close_an_idle_one()) {
-  }
-  busy_.for_each([](PooledConnection& connection) { connection.connection().begin_drain(); });
 }
 
 }  // namespace proxy::upstream

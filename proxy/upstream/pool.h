@@ -71,14 +71,18 @@ class Pool final : private ConnectUser {
   void connect_for_waiters();
   // Closes the idle connection that was used longest ago; false when none is idle.
   bool close_an_idle_one();
-  void drain();
   // Requests that wait, and for which no connection is on its way.
   std::size_t waiting_in_vain() const noexcept {
     return waiters_.size() - std::min(waiters_.size(), connecting_.size());
   }
+  // Requests wait, and there is no connection at all that could become theirs.
+  bool starving() const noexcept {
+    return !waiters_.empty() && connecting_.empty() && idle_.empty() && busy_.empty();
+  }
 
  private:
   friend class PooledConnection;
+  bool too_old(const PooledConnection& connection) const;
   void hand_out(PooledConnection& connection);
   void close(PooledConnection& connection);
   void refused(PooledConnection& connection);
