@@ -194,9 +194,11 @@ Peek peek(std::span<const std::byte> bytes) {
     if (joined.empty() && fragment.size() >= kHandshakeHeader) {
       // The usual case: everything that matters is in this one record.
       const std::size_t size = kHandshakeHeader + length_at(fragment, 1, 3);
-      if (size > kMaxClientHello) return of_kind(Peek::Kind::too_large);
+      if (kRecordHeader + size > kMaxClientHello) return of_kind(Peek::Kind::too_large);
       if (have >= size) return finish(fragment.subspan(kHandshakeHeader, size - kHandshakeHeader));
+      if (!whole) return need(kRecordHeader + std::min(length, size));
     }
+    if (joined.empty() && !whole) return need(kRecordHeader + std::min(length, kHandshakeHeader));
     if (!whole) return need(at + kRecordHeader + length);
     at += kRecordHeader + length;
     if (at > kMaxClientHello) return of_kind(Peek::Kind::too_large);

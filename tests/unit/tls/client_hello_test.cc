@@ -137,6 +137,20 @@ TEST_CASE("what follows the ClientHello does not matter") {
   check_usual(peek(text));
 }
 
+TEST_CASE("a short ClientHello in the longest record is read as soon as it is there") {
+  Text text = usual();
+  const std::size_t end = 5 + text.size();
+  text.resize(16384);
+  text = records(text, 16384);
+  for (std::size_t size = 0; size < end; ++size) {
+    const Peek found = peek(text, size);
+    REQUIRE(found.kind == Kind::need_more);
+    REQUIRE(found.wanted > size);
+    REQUIRE(found.wanted <= end);
+  }
+  check_usual(peek(text, end));
+}
+
 TEST_CASE("a real ClientHello is read") {
   test::Mesh mesh;
   tls::ClientTarget target;
