@@ -2,11 +2,13 @@
 // Not where a port in use is explained to the user; that needs /proc and belongs to the commands.
 #include "proxy/net/listener.h"
 
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -19,6 +21,20 @@ constexpr int kAcceptsATurn = 16;
 
 std::unexpected<Error> failed() {
   return std::unexpected(make_error(Code::system, Side::local, errno));
+}
+
+// From here on the kernel drops SYNs (RFC 9293 3.1: bit 1 of byte 13), so that no handshake can be
+// completed between the last accept and the close, which would reset it: who connects now tries
+// again in a second and is told that nobody listens. Where it can't be done, that race stays.
+void drop_new_connections(int fd) {
+  std::array<sock_filter, 4> program{{
+      {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},
+      {BPF_JMP | BPF_JSET | BPF_K, 0, 1, 0x02},
+      {BPF_RET | BPF_K, 0, 0, 0},
+      {BPF_RET | BPF_K, 0, 0, 0xffffffff},
+  }};
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
 }
 
 bool set(int fd, int level, int option) {
@@ -97,6 +113,7 @@ Result<> Listener::listen(BoundSocket socket) {
 void Listener::finish() {
   if (node_ == nullptr) return;
   Loop::Turn turn(loop_);
+  drop_new_connections(node_->socket.get());
   while (node_ != nullptr && accept_one()) {
   }
   close();
