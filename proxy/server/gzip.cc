@@ -11,19 +11,30 @@
 
 namespace proxy::server {
 
+namespace {
+
+// q=0, q=0.0, q=0.00, q=0.000: not acceptable (RFC 9110 12.4.2). `weight` is what follows the
+// coding, "" or ";q=0.5".
+bool refuses(std::string_view weight) noexcept {
+  if (!weight.starts_with(';')) return false;
+  weight = http::trim_ows(weight.substr(1));
+  if (weight.size() < 2 || http::to_lower(weight[0]) != 'q' || weight[1] != '=') return false;
+  return weight.substr(2).find_first_not_of("0.") == std::string_view::npos;
+}
+
+}  // namespace
+
 bool accepts_gzip(std::string_view accept_encoding) noexcept {
   bool any = false;
   std::string_view item;
   while (http::next_element(accept_encoding, item)) {
     const std::size_t semicolon = std::min(item.find(';'), item.size());
-    std::string_view parameters = item.substr(semicolon);
+    const bool refused = refuses(item.substr(semicolon));
     item = http::trim_ows(item.substr(0, semicolon));
-    // q=0, q=0.0, q=0.00, q=0.000: not acceptable (RFC 9110 12.4.2).
-    const std::size_t q = parameters.find("q=");
-    const bool refused =
-        q != std::string_view::npos &&
-        http::trim_ows(parameters.substr(q + 2)).find_first_not_of("0.") == std::string_view::npos;
-    if (http::equals_ignore_case(item, "gzip")) return !refused;
+    // "x-gzip" is the old name (RFC 9110 8.4.1.3).
+    if (http::equals_ignore_case(item, "gzip") || http::equals_ignore_case(item, "x-gzip")) {
+      return !refused;
+    }
     if (item == "*") any = !refused;
   }
   return any;

@@ -25,11 +25,9 @@ StartError explain(std::string_view what, const std::string& text, int error) {
   return result;
 }
 
-}  // namespace
-
-std::expected<SocketSets, StartError> open_listener(const config::ListenAddress& listen,
-                                                    std::string_view what, unsigned workers,
-                                                    std::vector<Listening>& listening) {
+std::expected<SocketSets, StartError> open_all(const config::ListenAddress& listen,
+                                               std::string_view what, unsigned workers,
+                                               std::vector<Listening>& listening) {
   SocketSets sets(workers);
   std::uint16_t port = listen.port;
   for (const config::IpAddress& address : listen.addresses) {
@@ -52,6 +50,22 @@ std::expected<SocketSets, StartError> open_listener(const config::ListenAddress&
     }
   }
   return sets;
+}
+
+}  // namespace
+
+std::expected<SocketSets, StartError> open_listener(const config::ListenAddress& listen,
+                                                    std::string_view what, unsigned workers,
+                                                    std::vector<Listening>& listening) {
+  // The port that is free on one address may be taken on the next: then another is looked for.
+  int tries = listen.port == 0 ? 10 : 1;
+  while (true) {
+    std::vector<Listening> opened;
+    auto sets = open_all(listen, what, workers, opened);
+    if (!sets && !sets.error().address_in_use.empty() && --tries > 0) continue;
+    if (sets) listening.insert(listening.end(), opened.begin(), opened.end());
+    return sets;
+  }
 }
 
 }  // namespace proxy::server

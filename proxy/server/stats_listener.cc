@@ -3,12 +3,15 @@
 #include "proxy/server/stats_listener.h"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "proxy/http/reply.h"
+#include "proxy/http/text.h"
 #include "proxy/http1/server_connection.h"
+#include "proxy/net/timer.h"
 #include "proxy/server/gzip.h"
 
 namespace proxy::server {
@@ -20,14 +23,19 @@ class StatsListener::Response final : public http::RequestUser,
  public:
   using ListHook<Response>::unlink;
 
-  Response(StatsListener& listener, http::ServerStream& from) : listener_(listener) {
+  Response(StatsListener& listener, http::ServerStream& from)
+      : listener_(listener), patience_(listener.loop_, [this] { give_up(); }) {
     join(static_cast<http::RequestUser&>(*this), stream, from, from.user);
+    patience_.start(kPatience);
   }
 
  private:
   static constexpr std::string_view kText = "text/plain; version=0.0.4; charset=utf-8";
+  // For a head to be complete, then from one piece that was taken to the next.
+  static constexpr std::chrono::seconds kPatience{60};
 
   void on_head(http::RequestHead& head) override {
+    patience_.start(kPatience);
     std::string_view path = head.target_view();
     path = path.substr(0, path.find('?'));
     const bool all = listener_.pages_ == Pages::all;
@@ -50,6 +58,11 @@ class StatsListener::Response final : public http::RequestUser,
   void say(std::uint16_t status, std::string_view text) {
     http::Reply reply = http::make_reply(status, text);
     if (status == 405) reply.head.headers.add("allow", "GET, HEAD");
+    answer(std::move(reply));
+  }
+
+  void answer(http::Reply reply) {
+    answered_ = true;
     stream->send_head(reply.head);
     Chain body;
     body.append_copy(listener_.loop_.chunks(), reply.body);
@@ -57,18 +70,30 @@ class StatsListener::Response final : public http::RequestUser,
     stream->send_end({});
   }
 
+  static bool wants_gzip(const http::HeaderMap& headers) {
+    return std::any_of(headers.fields().begin(), headers.fields().end(), [&](const auto& field) {
+      return !field.removed && http::equals_ignore_case(headers.name(field), "accept-encoding") &&
+             accepts_gzip(headers.value(field));
+    });
+  }
+
   void begin_scrape(const http::RequestHead& head) {
-    scrape_.emplace(listener_.collector_.scrape());
     http::ResponseHead answer;
     answer.status = 200;
     answer.body.kind = http::BodyLength::Kind::unknown;
     answer.headers.add(http::NameId::content_type, kText);
     answer.headers.add("vary", "Accept-Encoding");
-    if (accepts_gzip(head.headers.get("accept-encoding").value_or(""))) {
+    if (wants_gzip(head.headers)) {
       answer.headers.add("content-encoding", "gzip");
       gzip_.emplace();
     }
     stream->send_head(answer);
+    answered_ = true;
+    if (head.method == http::Method::head) {
+      stream->send_end({});
+      return;
+    }
+    scrape_.emplace(listener_.collector_.scrape());
     send_piece();
   }
 
@@ -91,27 +116,35 @@ class StatsListener::Response final : public http::RequestUser,
   }
 
   void on_refused(Error why) override {
-    http::Reply reply = http::make_reply(why);
-    stream->send_head(reply.head);
-    Chain body;
-    body.append_copy(listener_.loop_.chunks(), reply.body);
-    stream->send_data(std::move(body));
-    stream->send_end({});
+    if (!answered_) {
+      answer(http::make_reply(why));
+    } else if (scrape_) {
+      stream->reset(why);
+      end();
+    }
   }
   void on_data(Chain body) override { stream->consume(body.size()); }
   void on_end(http::HeaderMap) override {}
   void on_sent(std::size_t bytes) override {
+    patience_.start(kPatience);
     unsent_ -= std::min(bytes, unsent_);
     if (stream) send_piece();
   }
   void on_done(http::Wire, bool) override { end(); }
   void on_reset(Error, http::Wire) override { end(); }
+  void give_up() {
+    stream->reset(make_error(Code::response_stalled, Side::downstream));
+    end();
+  }
   void end() {
+    patience_.stop();
     unlink();
     listener_.loop_.reap(std::unique_ptr<Response>(this));
   }
 
   StatsListener& listener_;
+  net::Timer patience_;
+  bool answered_ = false;
   std::optional<telemetry::Scrape> scrape_;
   std::optional<GzipStream> gzip_;
   std::string text_;
