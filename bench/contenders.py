@@ -1,7 +1,7 @@
 """What is measured: each proxy alone and in a pair, with its configuration. Not how it is measured.
 
-All are tuned alike: one worker, no access log, upstream connections kept and reused, the same
-certificates, TLS 1.3 with client certificates between the two of a pair.
+All are tuned alike: one worker, no access log, upstream connections kept and reused, bodies not
+spooled to disk, the same certificates, TLS 1.3 with client certificates between the two of a pair.
 """
 
 import pathlib
@@ -22,6 +22,9 @@ error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
+  client_max_body_size 0;
+  proxy_request_buffering off;
+  proxy_max_temp_file_size 0;
   client_body_temp_path {folder}/{name}.body;
   proxy_temp_path {folder}/{name}.proxy;
   fastcgi_temp_path {folder}/{name}.fastcgi;

@@ -14,6 +14,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -60,7 +61,10 @@ def read_answer(connection):
         raise SystemExit(f"a wrong answer: {head.decode()}")
     left = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", head).group(1)) - len(body)
     while left > 0:
-        left -= connection.recv_into(buffer)
+        got = connection.recv_into(buffer)
+        if got == 0:
+            raise SystemExit("an answer was cut")
+        left -= got
 
 
 def bulk(address, pids, upload):
@@ -126,8 +130,24 @@ class Counted(contenders.Bench):
         return super().start(name, argv, is_proxy)
 
 
-def instructions(bench, name, app):
-    """User-space instructions for each request, of each process of `name`."""
+def allocations(profile):
+    """Calls of the allocator that a callgrind profile counted."""
+    allocators = set()
+    count = 0
+    called = False
+    for line in profile.splitlines():
+        if line.startswith(("fn=", "cfn=")):
+            number, _, name = line.partition("=")[2].partition(" ")
+            if re.fullmatch(r"(malloc|calloc|realloc|memalign)('\d+)?", name):
+                allocators.add(number)
+            called = line.startswith("cfn=") and number in allocators
+        elif called and line.startswith("calls="):
+            count += int(line[len("calls="):].split()[0])
+    return count
+
+
+def user_space(bench, name, app):
+    """Instructions and allocations for each request, of each process of `name`."""
     contender = contenders.Contender(bench, name, app)
     with connect(contender.address) as connection:
         def load():
@@ -146,10 +166,12 @@ def instructions(bench, name, app):
     for process in bench.processes:
         if process.pid in contender.pids:
             process.wait(60)
-    counts = []
+    counts = {"instructions": [], "allocations": []}
     for path in sorted(bench.folder.glob(f"{name}*.callgrind")):
-        total = re.search(r"^totals: (\d+)", path.read_text(), re.M)
-        counts.append(int(total.group(1)) / REQUESTS)
+        profile = path.read_text()
+        total = int(re.search(r"^totals: (\d+)", profile, re.M).group(1))
+        counts["instructions"].append(total / REQUESTS)
+        counts["allocations"].append(allocations(profile) / REQUESTS)
     return counts
 
 
@@ -182,7 +204,7 @@ def run(build, names, folder):
         try:
             app = contenders.service(counted)
             for name in (n for n in names if n.startswith("hoplite")):
-                results[name]["instructions"] = instructions(counted, name, app)
+                results[name] |= user_space(counted, name, app)
         finally:
             counted.stop()
     return results
@@ -190,17 +212,21 @@ def run(build, names, folder):
 
 def table(results):
     lines = ["| | CPU µs/MiB down | up | KiB for an unread GiB | bytes/idle connection "
-             "| with TLS | instructions/request |", "|---|---:|---:|---:|---:|---:|---:|"]
+             "| with TLS | instructions/request | allocations/request |",
+             "|---|---:|---:|---:|---:|---:|---:|---:|"]
     for name, each in results.items():
-        counts = " + ".join(f"{count:,.0f}" for count in each.get("instructions", []))
+        instructions = " + ".join(f"{count:,.0f}" for count in each.get("instructions", []))
+        made = " + ".join(f"{count:.1f}" for count in each.get("allocations", []))
         tls = each.get("idle_tls_bytes")
         lines.append(f"| {name} | {each['download_us_per_mib']:.0f} "
                      f"| {each['upload_us_per_mib']:.0f} | {each['slow_reader_kib']} "
-                     f"| {each['idle_bytes']:,.0f} | {f'{tls:,.0f}' if tls else ''} | {counts} |")
+                     f"| {each['idle_bytes']:,.0f} | {f'{tls:,.0f}' if tls else ''} "
+                     f"| {instructions} | {made} |")
     return lines
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops what was started, too
     parser = argparse.ArgumentParser()
     parser.add_argument("--build-dir", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--only", type=lambda text: text.split(","),

@@ -10,6 +10,8 @@ import os
 import pathlib
 import platform
 import re
+import signal
+import sys
 import tempfile
 
 import contenders
@@ -37,6 +39,7 @@ def run(arguments, folder):
     proxy_cpus, other_cpus = split_cpus()
     bench = contenders.Bench(arguments.build_dir, folder, proxy_cpus, other_cpus)
     results = {"date": datetime.datetime.now().isoformat(timespec="minutes"), "machine": machine(),
+               "load_before": os.getloadavg()[0],
                "rounds": arguments.rounds, "seconds": arguments.seconds,
                "connections": CONNECTIONS, "proxy_cpus": proxy_cpus, "other_cpus": other_cpus}
     try:
@@ -59,6 +62,7 @@ def run(arguments, folder):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops what was started, too
     parser = argparse.ArgumentParser()
     parser.add_argument("--build-dir", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--rounds", type=int, default=5)
