@@ -63,6 +63,7 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
 // --- the request --------------------------------------------------------------------------
 
 void Exchange::on_head(http::RequestHead& head) {
+  if (code_ != 0) return;  // too late: its 408 is on the way
   std::swap(head_, head);
   head_received_ = true;
   deadline_.stop();
@@ -87,6 +88,7 @@ void Exchange::on_head(http::RequestHead& head) {
 void Exchange::on_refused(Error why) {
   count_refused(why);
   request_ended_ = true;  // nothing more of it will come
+  if (response_ended_) return;  // what was answered stays answered
   if (code_ != 0) {
     cut(why);
   } else {
@@ -104,9 +106,10 @@ void Exchange::on_data(Chain body) {
   }
   if (!tunnel_) keep_for_replay(body);
   if (attempt_.ready()) {
+    body_given_ = true;
     attempt_.stream->send_data(std::move(body));
   } else {
-    pending_.append(std::move(body));
+    pending_.append_compact(environment_.loop.chunks(), std::move(body));
   }
 }
 
@@ -114,21 +117,25 @@ void Exchange::on_end(http::HeaderMap trailers) {
   request_ended_ = true;
   watch_progress();
   if (replying_) return;
-  if (attempt_.ready()) {
+  if (attempt_.ready() && !replayable_) {
     attempt_.stream->send_end(std::move(trailers));
-  } else {
-    trailers_ = std::move(trailers);
+    return;
   }
+  trailers_ = std::move(trailers);
+  if (attempt_.ready()) attempt_.stream->send_end(http::HeaderMap(trailers_));
 }
 
+// While a replay waits for its connection nothing is let go: what comes then follows what is kept,
+// and the client's credit bounds it.
 void Exchange::keep_for_replay(const Chain& body) {
   if (!replayable_) return;
-  if (replay_.size() + body.size() > kReplayLimit) {
+  const bool replay_is_due = body_given_ && !attempt_.ready();
+  if (replay_.size() + body.size() > kReplayLimit && !replay_is_due) {
     replayable_ = false;
     replay_.clear();
     return;
   }
-  replay_.append(body.share());
+  replay_.append_compact(environment_.loop.chunks(), body.share());
 }
 
 // --- attempts -----------------------------------------------------------------------------
@@ -151,13 +158,15 @@ void Exchange::attempt_ready() {
     scope_.peer = filter::base_peer(attempt_.note().peer, environment_.filters.shard);
   }
   attempt_.stream->send_head(head_);
-  if (attempts_ > 1 && !replay_.empty()) {
+  if (body_given_) {
     pending_.clear();  // all of it is in the replay
     attempt_.stream->send_data(replay_.share());
   } else if (!pending_.empty()) {
+    body_given_ = true;
     attempt_.stream->send_data(std::move(pending_));
   }
-  if (request_ended_ && attempt_.ready()) attempt_.stream->send_end(std::move(trailers_));
+  // A copy: a replay needs them again.
+  if (request_ended_ && attempt_.ready()) attempt_.stream->send_end(http::HeaderMap(trailers_));
 }
 
 void Exchange::attempt_failed(Error why) {
@@ -166,6 +175,7 @@ void Exchange::attempt_failed(Error why) {
     retrying_ = false;
     cluster_->retry_ended();
   }
+  scope_.upstream_peer = nullptr;  // it goes with its connection
   if (code_ != 0) {
     cut(why);
     return;
@@ -178,16 +188,20 @@ void Exchange::attempt_failed(Error why) {
   environment_.filters.shard.add(telemetry::Counter::retries);
   scope_.attempt = attempts_ + 1;
   filter::set_attempt_count(head_, scope_.attempt);
-  begin_attempt(why.replay == Replay::always ? attempt_.endpoint() : upstream::Balancer::kNone);
+  begin_attempt(attempt_.lost_race() ? upstream::Balancer::kNone : attempt_.endpoint());
 }
 
 // Only what cannot have been acted upon is sent again: a request that never reached an endpoint,
-// where there is another one to try, or an idempotent one that lost the race with an idle timer.
+// where there is another one to try; or one that lost the race with an idle timer, if it is
+// idempotent or nothing of it was written.
 bool Exchange::may_retry(const Error& why) const {
-  if (attempts_ >= kMaxAttempts || !replayable_ || replying_) return false;
-  const bool elsewhere = why.replay == Replay::always && cluster_->endpoint_count() > 1;
-  const bool again = why.replay == Replay::if_idempotent && attempt_.lost_race() &&
-                     http::is_idempotent(head_.method);
+  if (attempts_ >= kMaxAttempts || replying_) return false;
+  if (body_given_ && !replayable_) return false;
+  const bool unseen = why.replay == Replay::always;
+  const bool elsewhere = unseen && cluster_->endpoint_count() > 1;
+  const bool again =
+      attempt_.lost_race() &&
+      (unseen || (why.replay == Replay::if_idempotent && http::is_idempotent(head_.method)));
   if (!elsewhere && !again) return false;
   return cluster_->retry_started();
 }
@@ -206,6 +220,7 @@ void Exchange::request_sent(std::size_t bytes) {
 
 void Exchange::response_informational(http::ResponseHead& head) {
   watch_progress();
+  rules_->filters->on_response(head, scope_);
   stream->send_informational(head);
 }
 
@@ -215,6 +230,7 @@ void Exchange::response_head(http::ResponseHead& head) {
   rules_->filters->on_response(head, scope_);
   code_ = head.status;
   tunnel_ = head.status == 101;
+  if (tunnel_) deadline_.stop();  // the request is over, what follows is a conversation
   replayable_ = false;
   replay_.clear();
   first_byte_us_ = now - start_us_;
@@ -259,6 +275,7 @@ void Exchange::reply(Error why) {
   code_ = made.head.status;
   first_byte_us_ = environment_.loop.now_us() - start_us_;
   deadline_.stop();
+  watch_progress();  // the client has yet to take it
   stream->send_head(made.head);
   Chain text;
   text.append_copy(environment_.loop.chunks(), made.body);

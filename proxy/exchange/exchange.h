@@ -104,6 +104,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   bool replying_ = false;
   bool tunnel_ = false;
   bool replayable_ = true;
+  bool body_given_ = false;  // an attempt got some of the body
   bool retrying_ = false;  // holds a share of the cluster's retry budget
 };
 

@@ -91,6 +91,9 @@ telemetry::DestinationRef Exchange::destination() {
 }
 
 void Exchange::finish(http::Wire wire) {
+  // Both may be due in this very tick.
+  deadline_.stop();
+  progress_.stop();
   const std::uint64_t now = environment_.loop.now_us();
   const bool outbound = scope_.direction == telemetry::Direction::outbound;
   telemetry::RequestFacts facts;
@@ -151,8 +154,6 @@ void Exchange::count_refused(Error why) {
 }
 
 void Exchange::clear() {
-  deadline_.stop();
-  progress_.stop();
   rules_.reset();
   downstream_ = nullptr;
   head_.clear();
@@ -177,6 +178,7 @@ void Exchange::clear() {
   attempts_ = 0;
   code_ = 0;
   head_received_ = request_ended_ = response_ended_ = replying_ = tunnel_ = retrying_ = false;
+  body_given_ = false;
   replayable_ = true;
   attempt_.forget();
 }

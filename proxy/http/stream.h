@@ -71,8 +71,9 @@ class RequestUser : public StreamUser {
   virtual void on_head(RequestHead& head) = 0;
   // Instead of on_head, or after it when the body turns out malformed: the request can't be served.
   // The user answers with one final response (send_head, send_data, send_end) where
-  // reply_status(why) is not 0 and no response head was sent yet, else it calls reset. The codec
-  // closes afterwards. No more on_data or on_end follow.
+  // reply_status(why) is not 0 and no response head was sent yet; an answer that was sent to its
+  // end is left to arrive; else it calls reset. The codec closes afterwards. No more on_data or
+  // on_end follow.
   virtual void on_refused(Error why) = 0;
   // Last. The response was sent completely, its last byte handed to the kernel. If the request was
   // not complete by then (`request_complete` false) the codec discards the rest of it or closes.

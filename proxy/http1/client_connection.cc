@@ -17,7 +17,11 @@ ClientConnection::ClientConnection(std::unique_ptr<net::Transport> transport,
       options_(options),
       slot_(*this),
       parser_(options_.limits),
-      credit_(options_.credit_bytes) {}
+      credit_(options_.credit_bytes),
+      linger_(loop_, [this] {
+        transport_->abort_on_close();
+        close_now(make_error(Code::upstream_closed, Side::upstream));
+      }) {}
 
 ClientConnection::~ClientConnection() = default;
 
@@ -69,6 +73,7 @@ void ClientConnection::on_eof() {
 void ClientConnection::on_sent(std::size_t bytes) {
   const std::size_t body = outbox_.sent(bytes);
   if (body > 0 && has_stream()) slot_.user->on_sent(body);
+  linger_.stop();  // something moved
   release_when_sent();
 }
 
@@ -306,7 +311,11 @@ void ClientConnection::release_when_sent() {
                          http::detail_of(http::Fault::unasked_response)));
     return;
   }
-  if (!outbox_.drained()) return;
+  if (!outbox_.drained()) {
+    if (!linger_.running()) linger_.start(options_.linger_timeout);
+    return;
+  }
+  linger_.stop();
   if (!reusable) {
     if (!write_ended_) transport_->shutdown_write();
     close_now(Error{});
@@ -343,6 +352,7 @@ void ClientConnection::close_now(Error why) {
   if (phase_ == Phase::closed) return;
   phase_ = Phase::closed;
   close_reason_ = why;
+  linger_.stop();
   in_.clear();
   credit_.clear();
   outbox_.reset();

@@ -2,6 +2,7 @@
 // Not a pool and not a connector: who reuses it, and for how long, is decided elsewhere.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "proxy/http1/outbox.h"
 #include "proxy/http1/parser.h"
 #include "proxy/net/loop.h"
+#include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
 
 namespace proxy::http1 {
@@ -21,6 +23,9 @@ namespace proxy::http1 {
 struct ClientConnectionOptions {
   Limits limits;
   std::size_t credit_bytes = 64 * 1024;  // response body out with the user before reading stops
+  // A server that has answered but does not take the rest of its request (or of a tunnel's bytes)
+  // is cut off when nothing moved for so long: no stream waits for it any more.
+  std::chrono::milliseconds linger_timeout{10'000};
 };
 
 // Errors told to streams: upstream_closed (before the head was complete), upstream_truncated
@@ -113,6 +118,7 @@ class ClientConnection final : public http::ClientConnection,
   bool free_again_ = false;  // the owner is told at the turn's end
   bool told_owner_ = false;
   Error close_reason_;
+  net::Timer linger_;
   std::uint64_t streams_ = 0;
   std::uint64_t received_ = 0;  // wire bytes of this response
 };
