@@ -174,8 +174,9 @@ TEST_CASE("a body that waits for a connection is taken back when there is none",
 TEST_CASE("pipelined requests are answered in order", "[unit]") {
   ExchangeRig rig;
   auto& client = rig.connect();
-  client.send("GET /1 HTTP/1.1\r\nHost: app\r\n\r\nGET /2 HTTP/1.1\r\nHost: app\r\n\r\n"
-              "GET /3 HTTP/1.1\r\nHost: app\r\n\r\n");
+  client.send(
+      "GET /1 HTTP/1.1\r\nHost: app\r\n\r\nGET /2 HTTP/1.1\r\nHost: app\r\n\r\n"
+      "GET /3 HTTP/1.1\r\nHost: app\r\n\r\n");
   for (int i = 1; i <= 3; ++i) {
     TcpPeer* upstream = rig.upstream("GET /" + std::to_string(i) + " ");
     REQUIRE(upstream != nullptr);

@@ -321,8 +321,9 @@ TEST_CASE("interim responses pass, and the metadata in them does not", "[unit]")
   client.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
   TcpPeer* upstream = rig.upstream();
   REQUIRE(upstream != nullptr);
-  upstream->send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nx-envoy-peer-metadata-id: me\r\n\r\n"
-                 "HTTP/1.1 100 Continue\r\n\r\n");
+  upstream->send(
+      "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nx-envoy-peer-metadata-id: me\r\n\r\n"
+      "HTTP/1.1 100 Continue\r\n\r\n");
   REQUIRE(rig.until([&] { return client.has("100 Continue\r\n\r\n"); }));
   CHECK(client.has("103 Early Hints"));
   CHECK(client.has("Link: </a>"));

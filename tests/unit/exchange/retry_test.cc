@@ -119,8 +119,9 @@ TEST_CASE("a replay carries the body so far, the rest follows, trailers too", "[
   const bool all_sent = GENERATE(false, true);
   INFO("all sent before " << all_sent);
   const std::string rest = "3\r\ndef\r\n0\r\nX-Sum: 7\r\n\r\n";
-  client.send("PUT / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
-              "3\r\nabc\r\n");
+  client.send(
+      "PUT / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+      "3\r\nabc\r\n");
   REQUIRE(rig.until([&] { return old.has("abc"); }));
   if (all_sent) {
     client.send(rest);
@@ -150,8 +151,9 @@ TEST_CASE("body that comes while a replay waits for its connection is not lost",
   const std::string second(40'000, 'b');
   auto& client = rig.connect({.capacity = 256 * 1024});
   client.send("PUT / HTTP/1.1\r\nHost: app\r\nContent-Length: 80000\r\n\r\n" + first);
-  REQUIRE(rig.until([&] { return old.received.ends_with(std::string(1000, 'a')) &&
-                                 old.received.size() > first.size(); }));
+  REQUIRE(rig.until([&] {
+    return old.received.ends_with(std::string(1000, 'a')) && old.received.size() > first.size();
+  }));
   // Another request takes the one connection that is left, so that the retry has to wait.
   auto& other = rig.connect();
   other.send(kGet);
@@ -201,8 +203,10 @@ TEST_CASE("a refused endpoint is passed over, with any body and method", "[unit]
                 "\r\n\r\n" + body);
     TcpPeer* upstream = rig.upstream("\r\n\r\n", 0, 1);
     REQUIRE(upstream != nullptr);
-    REQUIRE(rig.until([&] { return upstream->received.size() > body.size() + 20 &&
-                                   upstream->received.ends_with("\r\n\r\n" + body); }));
+    REQUIRE(rig.until([&] {
+      return upstream->received.size() > body.size() + 20 &&
+             upstream->received.ends_with("\r\n\r\n" + body);
+    }));
     upstream->take();
     upstream->send(kOk);
     REQUIRE(rig.until_records(i + 1));

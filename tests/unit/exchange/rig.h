@@ -87,9 +87,7 @@ class ExchangeRig {
       if (connection != nullptr) connection->abort(make_error(Code::drain_deadline, Side::local));
     }
     void send(std::string_view text) { wire->send(text); }
-    bool has(std::string_view text) const {
-      return wire->received.find(text) != std::string::npos;
-    }
+    bool has(std::string_view text) const { return wire->received.find(text) != std::string::npos; }
     bool gone() const { return wire->gone(); }
 
     exchange::Downstream facts;
@@ -150,8 +148,8 @@ class ExchangeRig {
       route::Table routes;
       filter::Chain filters;
     };
-    auto kept = std::make_shared<Kept>(Kept{config, route::Table::inbound(config),
-                                            filter::make_inbound(config, registry)});
+    auto kept = std::make_shared<Kept>(
+        Kept{config, route::Table::inbound(config), filter::make_inbound(config, registry)});
     auto made = std::make_shared<exchange::Rules>();
     made->config = &kept->config;
     made->routes = &kept->routes;

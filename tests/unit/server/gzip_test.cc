@@ -31,8 +31,10 @@ TEST_CASE("what is compressed comes back, in any pieces", "[unit]") {
   ChunkPool chunks;
   {
     std::string text;
-    for (int i = 0; i < 40'000; ++i) text += "istio_requests_total{n=\"" + std::to_string(i * 7919) + "\"} 1\n";
-    const std::size_t piece = GENERATE(std::size_t{1'000}, std::size_t{65'536}, std::size_t{5'000'000});
+    for (int i = 0; i < 40'000; ++i)
+      text += "istio_requests_total{n=\"" + std::to_string(i * 7919) + "\"} 1\n";
+    const std::size_t piece =
+        GENERATE(std::size_t{1'000}, std::size_t{65'536}, std::size_t{5'000'000});
     GzipStream gzip;
     Chain out;
     std::size_t at = 0;

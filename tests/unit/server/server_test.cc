@@ -50,7 +50,8 @@ class Running {
     server_ = std::move(*started);
     for (const server::Listening& listening : server_->listening()) {
       const std::string& address = listening.address;
-      const auto port = static_cast<std::uint16_t>(std::stoul(address.substr(address.rfind(':') + 1)));
+      const auto port =
+          static_cast<std::uint16_t>(std::stoul(address.substr(address.rfind(':') + 1)));
       if (listening.what == "inbound") inbound = port;
       if (listening.what == "outbound") outbound = port;
       if (listening.what == "stats") stats = port;
@@ -83,13 +84,18 @@ std::string yaml(std::uint16_t app, const std::string& more = "") {
   const std::string port = std::to_string(app);
   return "workload: {name: web, app: web}\n"
          "workers: 2\n"
-         "inbound: {listen: '127.0.0.1:0', app: '127.0.0.1:" + port + "'}\n"
+         "inbound: {listen: '127.0.0.1:0', app: '127.0.0.1:" +
+         port +
+         "'}\n"
          "outbound:\n"
          "  listen: '127.0.0.1:0'\n"
          "  services:\n"
-         "    - {hosts: [app], endpoints: ['127.0.0.1:" + port + "']}\n"
+         "    - {hosts: [app], endpoints: ['127.0.0.1:" +
+         port +
+         "']}\n"
          "stats: {listen: '127.0.0.1:0'}\n"
-         "log: {access: 'off'}\n" + more;
+         "log: {access: 'off'}\n" +
+         more;
 }
 
 // The sum over all samples of a name, or of those with a label's value.
@@ -260,7 +266,8 @@ TEST_CASE("a broken configuration keeps the old one in force", "[unit]") {
   }
   CHECK(Blocking(server.inbound).get("/") == 200);
   // A worker count is for a start only.
-  server.file.write("workers: 1\n" + yaml(service.port()).substr(yaml(service.port()).find("inbound")));
+  server.file.write("workers: 1\n" +
+                    yaml(service.port()).substr(yaml(service.port()).find("inbound")));
   ::kill(::getpid(), SIGHUP);
   while (sum(samples_of(server.scrape()), "hoplite_reloads_total", "result", "rejected") < 2) {
   }

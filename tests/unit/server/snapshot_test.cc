@@ -91,8 +91,7 @@ TEST_CASE("credentials make contexts, by the mode", "[unit]") {
   Built built;
   ::test::Folder folder;
   ::test::Authority authority;
-  const auto files =
-      ::test::store(folder, "web", authority.issue(), authority.certificate());
+  const auto files = ::test::store(folder, "web", authority.issue(), authority.certificate());
   config::Config config;
   config.mtls.cert = files.certificate;
   config.mtls.key = files.key;
@@ -128,8 +127,7 @@ TEST_CASE("a credential file that can't be used is named", "[unit]") {
   Built built;
   ::test::Folder folder;
   ::test::Authority authority;
-  const auto files =
-      ::test::store(folder, "web", authority.issue(), authority.certificate());
+  const auto files = ::test::store(folder, "web", authority.issue(), authority.certificate());
   config::Config config;
   config.mtls.mode = config::MtlsMode::strict;
   config.mtls.cert = files.certificate;

@@ -15,8 +15,7 @@ using server::StatsListener;
 namespace {
 
 struct Rig {
-  explicit Rig(std::size_t label_sets = 3,
-               StatsListener::Pages pages = StatsListener::Pages::all)
+  explicit Rig(std::size_t label_sets = 3, StatsListener::Pages pages = StatsListener::Pages::all)
       : collector([] {
           telemetry::Collector::Options options;
           options.label_sets = 2000;
@@ -33,8 +32,8 @@ struct Rig {
       telemetry::record(shard, facts, 0, cache);
     }
     collector.retire(shard);
-    listener = std::make_unique<StatsListener>(fixture.loop, collector, pages,
-                                               [this] { return ready; });
+    listener =
+        std::make_unique<StatsListener>(fixture.loop, collector, pages, [this] { return ready; });
     auto socket = net::bind_tcp(*net::SocketAddress::parse("127.0.0.1", 0), true);
     address = socket->address();
     REQUIRE(listener->listen(std::move(*socket)));
@@ -145,8 +144,9 @@ TEST_CASE("a scrape is text 0.0.4, plain or compressed, the same", "[unit]") {
   CHECK(packed.size() < plain.size() / 4);
   CHECK(steady(gunzip(body_of(packed))) == steady(text));
   CHECK(plain.find("content-encoding") == std::string::npos);
-  CHECK(rig.ask("GET /stats/prometheus", "Accept-Encoding: gzip;q=0\r\n")
-            .find("content-encoding") == std::string::npos);
+  CHECK(
+      rig.ask("GET /stats/prometheus", "Accept-Encoding: gzip;q=0\r\n").find("content-encoding") ==
+      std::string::npos);
   CHECK(rig.ask("GET /stats/prometheus", "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n")
             .find("content-encoding: gzip\r\n") != std::string::npos);
 }
@@ -223,15 +223,17 @@ TEST_CASE("refused and odd requests on the stats listener", "[unit]") {
   CHECK(is(rig.ask("POST /healthz/live", "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 405));
   auto peer = rig.connect();
   peer->pause(true);
-  peer->send("GET /stats/prometheus HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+  peer->send(
+      "GET /stats/prometheus HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
   rig.fixture.settle(20);
   peer->pause(false);
   REQUIRE(rig.fixture.run_until([&] { return peer->gone(); }));
   CHECK_FALSE(peer->received.ends_with("\r\n0\r\n\r\n"));
   // A whole one is read over.
   auto polite = rig.connect();
-  polite->send("GET /healthz/live HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
-               "GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n");
+  polite->send(
+      "GET /healthz/live HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+      "GET /healthz/live HTTP/1.1\r\nHost: x\r\n\r\n");
   REQUIRE(rig.fixture.run_until([&] {
     const std::size_t first = polite->received.find("ok\n");
     return first != std::string::npos &&

@@ -74,8 +74,7 @@ class Blocking {
 
   bool connected() const { return fd_ >= 0; }
   bool send(std::string_view text) const {
-    return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) ==
-           static_cast<ssize_t>(text.size());
+    return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
   }
   // More bytes into `received`; false at the end, an error, or the deadline.
   bool more() {

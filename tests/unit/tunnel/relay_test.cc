@@ -20,9 +20,9 @@ struct Rig final : tunnel::RelayOwner {
     Chain early;
     early.append_copy(fixture.loop.chunks(), std::string_view("early "));
     from_client->put_back(std::move(early));
-    relay = std::make_unique<tunnel::Relay>(fixture.loop, std::move(from_client),
-                                            std::move(to_server), idle,
-                                            static_cast<tunnel::RelayOwner&>(*this));
+    relay =
+        std::make_unique<tunnel::Relay>(fixture.loop, std::move(from_client), std::move(to_server),
+                                        idle, static_cast<tunnel::RelayOwner&>(*this));
     client = std::make_unique<PipePeer>(std::move(client_end));
     server = std::make_unique<PipePeer>(std::move(server_end));
     relay->start();
@@ -134,10 +134,10 @@ TEST_CASE("a relay over sockets", "[unit]") {
   std::unique_ptr<tunnel::Relay> relay;
   {
     const net::Loop::Turn turn(fixture.loop);
-    relay = std::make_unique<tunnel::Relay>(
-        fixture.loop, std::move(far_end),
-        net::TcpTransport::connect(fixture.loop, server.address()), 0ms,
-        static_cast<tunnel::RelayOwner&>(owner));
+    relay =
+        std::make_unique<tunnel::Relay>(fixture.loop, std::move(far_end),
+                                        net::TcpTransport::connect(fixture.loop, server.address()),
+                                        0ms, static_cast<tunnel::RelayOwner&>(owner));
     relay->start();
   }
   PipePeer pipe(std::move(near_end));

@@ -39,9 +39,8 @@ TEST_CASE("connections are used again, the last one first", "[unit]") {
   auto three = callers(rig, 3);
   for (auto& caller : three) REQUIRE(caller->ask());
   REQUIRE(rig.until([&] { return rig.accepted() == 3; }));
-  REQUIRE(rig.until([&] {
-    return std::all_of(three.begin(), three.end(), [](auto& c) { return c->ready(); });
-  }));
+  REQUIRE(rig.until(
+      [&] { return std::all_of(three.begin(), three.end(), [](auto& c) { return c->ready(); }); }));
   TestServer& server = *rig.servers[0];
   REQUIRE(rig.until([&] {
     return std::all_of(server.peers.begin(), server.peers.end(),
@@ -293,7 +292,9 @@ TEST_CASE("a free place wakes who waits for another endpoint", "[unit]") {
   Caller other(rig);
   REQUIRE(other.ask(1));
   REQUIRE(rig.until([&] { return rig.servers[0]->last().has("\r\n\r\n"); }));
-  SECTION("when the connection becomes idle") { first.finish(rig.servers[0]->last()); }
+  SECTION("when the connection becomes idle") {
+    first.finish(rig.servers[0]->last());
+  }
   SECTION("when the connection closes") {
     rig.servers[0]->last().close();
     REQUIRE(rig.until([&] { return first.response.notes.resets == 1; }));
