@@ -87,7 +87,7 @@ void Exchange::on_head(http::RequestHead& head) {
 
 void Exchange::on_refused(Error why) {
   count_refused(why);
-  request_ended_ = true;  // nothing more of it will come
+  request_ended_ = true;        // nothing more of it will come
   if (response_ended_) return;  // what was answered stays answered
   if (code_ != 0) {
     cut(why);
