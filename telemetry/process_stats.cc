@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -24,6 +25,10 @@ double boot_unix_seconds() {
 }
 
 std::uint64_t count_open_fds() {
+  struct stat status{};  // since Linux 6.2 the size of this directory is the answer
+  if (::stat("/proc/self/fd", &status) == 0 && status.st_size > 0) {
+    return static_cast<std::uint64_t>(status.st_size);
+  }
   struct Close {
     void operator()(DIR* directory) const noexcept { closedir(directory); }
   };
