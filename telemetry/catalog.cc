@@ -16,8 +16,8 @@ constexpr std::array<std::string_view, 13> kRefused{
     "start_line",        "method", "target",    "version", "host",     "header", "content_length",
     "transfer_encoding", "chunk",  "head_size", "body",    "response", "other"};
 constexpr std::array<std::string_view, 7> kLimits{
-    "connections", "requests_per_connection", "head", "upstream_connections",
-    "pending_requests", "file_descriptors", "other"};
+    "connections",      "requests_per_connection", "head", "upstream_connections",
+    "pending_requests", "file_descriptors",        "other"};
 constexpr std::array<std::string_view, 8> kTimeouts{
     "header", "body_idle", "request", "connect", "tls", "idle", "upstream_idle", "drain"};
 constexpr std::array<std::string_view, 2> kWays{"received", "sent"};

@@ -67,8 +67,8 @@ enum class OtherTls : std::uint8_t { terminate, pass };
 
 /// Traffic that arrives for the workload. Served when `listen` is set; then `app` is set too.
 struct Inbound {
-  ListenAddress listen;                      ///< server; not reloadable
-  Endpoint app;                              ///< upstream: the workload's own port
+  ListenAddress listen;  ///< server; not reloadable
+  Endpoint app;          ///< upstream: the workload's own port
   /// destination_service (and, up to its first dot, destination_service_name) of what arrives; what
   /// Istio's control plane would say. Empty: the canonical service. route/
   std::string service;
@@ -183,7 +183,7 @@ struct Limits {
 
 /// 0 = off where allowed ("may be 0"); else 1 ms..24 h.
 struct Timeouts {
-  Milliseconds header{10'000};     ///< first byte of a head to its last; http1/ (408)
+  Milliseconds header{10'000};  ///< first byte of a head to its last; http1/ (408)
   /// From a request's head on: nothing of it or of its response moves; may be 0 (SI)
   Milliseconds body_idle{60'000};
   /// Nothing moves in an upgraded connection (WebSocket), or in one passed through as TCP; may be

@@ -50,7 +50,9 @@ void Attempt::cancel(Error why) {
   release();
 }
 
-void Attempt::on_ready(upstream::PooledConnection& connection) { attach(connection); }
+void Attempt::on_ready(upstream::PooledConnection& connection) {
+  attach(connection);
+}
 
 void Attempt::on_failed(Error why) {
   release();
@@ -67,14 +69,18 @@ void Attempt::on_head(http::ResponseHead& head) {
   exchange_.response_head(head);
 }
 
-void Attempt::on_data(Chain body) { exchange_.response_data(std::move(body)); }
+void Attempt::on_data(Chain body) {
+  exchange_.response_data(std::move(body));
+}
 
 void Attempt::on_end(http::HeaderMap trailers) {
   if (!stream) release();
   exchange_.response_end(std::move(trailers));
 }
 
-void Attempt::on_sent(std::size_t bytes) { exchange_.request_sent(bytes); }
+void Attempt::on_sent(std::size_t bytes) {
+  exchange_.request_sent(bytes);
+}
 
 void Attempt::on_reset(Error why, http::Wire wire) {
   lost_race_ = on_reused_ && !anything_came_ && wire.received == 0;

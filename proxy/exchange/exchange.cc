@@ -46,10 +46,10 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
   rules_ = std::move(rules);
   refusal_ = refusal;
   start_us_ = environment_.loop.now_us();
-  start_unix_us_ = static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(
-          std::chrono::system_clock::now().time_since_epoch())
-          .count());
+  start_unix_us_ =
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                     std::chrono::system_clock::now().time_since_epoch())
+                                     .count());
   scope_.direction = rules_->direction;
   scope_.identity = downstream.identity;
   scope_.own_principal = downstream.own_principal;

@@ -26,8 +26,8 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   Exchange(ExchangePool& pool, Environment& environment);
 
   // `refusal`, if not none: the request is answered with it once its head is there.
-  void start(http::ServerStream& stream, Downstream& downstream,
-             std::shared_ptr<const Rules> rules, Error refusal);
+  void start(http::ServerStream& stream, Downstream& downstream, std::shared_ptr<const Rules> rules,
+             Error refusal);
 
  private:
   friend class Attempt;
@@ -105,7 +105,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   bool tunnel_ = false;
   bool replayable_ = true;
   bool body_given_ = false;  // an attempt got some of the body
-  bool retrying_ = false;  // holds a share of the cluster's retry budget
+  bool retrying_ = false;    // holds a share of the cluster's retry budget
 };
 
 // A worker's exchanges: the living, and the used ones whose storage serves again.
@@ -124,7 +124,7 @@ class ExchangePool {
   static constexpr std::size_t kKept = 1024;
 
   Environment& environment_;
-  IntrusiveList<Exchange> live_;                 // owned until finish()
+  IntrusiveList<Exchange> live_;  // owned until finish()
   std::vector<std::unique_ptr<Exchange>> free_;
 };
 

@@ -66,9 +66,13 @@ telemetry::RefusedKind kind_of(http::Part part) {
 
 }  // namespace
 
-void Exchange::flag(Code code) { flags_ = flags_ | kFlags[static_cast<std::size_t>(code)]; }
+void Exchange::flag(Code code) {
+  flags_ = flags_ | kFlags[static_cast<std::size_t>(code)];
+}
 
-void Exchange::on_done(http::Wire wire, bool) { finish(wire); }
+void Exchange::on_done(http::Wire wire, bool) {
+  finish(wire);
+}
 
 void Exchange::on_reset(Error why, http::Wire wire) {
   flag(why.code);
@@ -130,10 +134,8 @@ void Exchange::finish(http::Wire wire) {
   if (retrying_) cluster_->retry_ended();
   unlink();
   telemetry::Shard& shard = environment_.filters.shard;
-  shard.add(telemetry::Counter::bytes, wire.received, scope_.direction,
-            telemetry::Way::received);
-  shard.add(telemetry::Counter::bytes, wire.sent, scope_.direction,
-            telemetry::Way::sent);
+  shard.add(telemetry::Counter::bytes, wire.received, scope_.direction, telemetry::Way::received);
+  shard.add(telemetry::Counter::bytes, wire.sent, scope_.direction, telemetry::Way::sent);
   telemetry::record(shard, facts, pool_.live(), downstream_->series);
   environment_.access_log.push(facts);
   environment_.loop.reap_pooled(*this);

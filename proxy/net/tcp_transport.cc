@@ -59,8 +59,7 @@ TcpTransport::~TcpTransport() {
   if (reset_on_close_ && state_ == State::open) closing.close_reset();
 }
 
-std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd,
-                                                  const SocketAddress& peer) {
+std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd, const SocketAddress& peer) {
   auto* node = new Node;
   if (uv_tcp_init(loop.uv(), &node->handle) != 0) std::terminate();
   std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::open, peer));

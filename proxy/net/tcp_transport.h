@@ -12,8 +12,8 @@ namespace proxy::net {
 
 class TcpTransport final : public Transport, public Reapable, private TurnTask, private Flushable {
  public:
-  // Over a connected, non-blocking descriptor, which it owns from now on. Never null. `peer`: who is
-  // at the other end, as the kernel does not tell any more once the connection was reset.
+  // Over a connected, non-blocking descriptor, which it owns from now on. Never null. `peer`: who
+  // is at the other end, as the kernel does not tell any more once the connection was reset.
   static std::unique_ptr<TcpTransport> adopt(Loop& loop, int fd, const SocketAddress& peer);
   // Begins to connect; on_open or on_closed(connect_failed) follows. Never null.
   static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to);

@@ -77,7 +77,7 @@ class TlsTransport final : public Transport,
   Error failure_{};
   Timer quiet_;  // gives OpenSSL's buffers back; lingers after a failed handshake
   bool announced_ = false;
-  bool data_came_ = false;     // the peer has sent data, so it accepted us
+  bool data_came_ = false;  // the peer has sent data, so it accepted us
   bool want_reading_ = true;
   bool more_pending_ = false;  // the session holds decrypted bytes
   bool eof_ = false;           // close_notify came

@@ -17,7 +17,7 @@ constexpr std::byte kTlsHandshakeRecord{0x16};
 constexpr std::chrono::milliseconds kFirstWordsGrace{1000};
 // Kind of a rate-limited line that is not about a handshake.
 constexpr std::size_t kJudgedLines = 29;
-}
+}  // namespace
 
 DownstreamConnection::DownstreamConnection(Worker& worker, telemetry::Direction direction,
                                            std::unique_ptr<net::Transport> transport)
@@ -31,9 +31,9 @@ DownstreamConnection::DownstreamConnection(Worker& worker, telemetry::Direction 
 }
 
 DownstreamConnection::~DownstreamConnection() {
-  telemetry::record(worker_.shard(),
-                    telemetry::ConnectionFacts{direction_, worker_.loop().now_us() - opened_us_,
-                                               requests_});
+  telemetry::record(
+      worker_.shard(),
+      telemetry::ConnectionFacts{direction_, worker_.loop().now_us() - opened_us_, requests_});
 }
 
 void DownstreamConnection::begin() {
@@ -185,7 +185,8 @@ void DownstreamConnection::begin_http() {
   const bool mutual = facts_.identity != nullptr && !facts_.identity->spiffe_uri.empty() &&
                       !facts_.own_principal.empty();
   if (direction_ == telemetry::Direction::inbound) {
-    facts_.policy = mutual ? telemetry::SecurityPolicy::mutual_tls : telemetry::SecurityPolicy::none;
+    facts_.policy =
+        mutual ? telemetry::SecurityPolicy::mutual_tls : telemetry::SecurityPolicy::none;
   }
   facts_.peer.base = telemetry::peer_labels(
       nullptr, mutual ? std::string_view(facts_.identity->spiffe_uri) : std::string_view{},
@@ -227,9 +228,8 @@ void DownstreamConnection::judge() {
     trusted = false;
   } else {
     const bool anonymous = facts_.identity == nullptr && snapshot.terminate != nullptr;
-    trusted = secure_->session()
-                  ->judge(anonymous ? *snapshot.terminate : *snapshot.mutual)
-                  .has_value();
+    trusted =
+        secure_->session()->judge(anonymous ? *snapshot.terminate : *snapshot.mutual).has_value();
   }
   if (trusted) return;
   refusal_ = make_error(Code::untrusted_peer, Side::downstream);
@@ -244,8 +244,8 @@ void DownstreamConnection::snapshot_changed() {
   const Snapshot& snapshot = worker_.snapshot();
   const config::MtlsMode mode = snapshot.config.mtls.mode;
   if (connection_ != nullptr) {
-    const bool leaves = secure_ == nullptr ? mode == config::MtlsMode::strict
-                                           : mode == config::MtlsMode::off;
+    const bool leaves =
+        secure_ == nullptr ? mode == config::MtlsMode::strict : mode == config::MtlsMode::off;
     if (leaves) connection_->begin_drain();
   } else if (relay_ != nullptr || connecting_ != nullptr) {
     // What passes to the app has no requests to judge.
@@ -279,16 +279,19 @@ void DownstreamConnection::on_connected(upstream::Connecting&,
   worker_.loop().reap(std::move(connecting_));
   rules_.reset();
   transport_->set_reading(true);
-  relay_ = std::make_unique<tunnel::Relay>(worker_.loop(), std::move(transport_),
-                                           std::move(transport),
-                                           worker_.snapshot().config.timeouts.tunnel_idle,
-                                           static_cast<tunnel::RelayOwner&>(*this));
+  relay_ = std::make_unique<tunnel::Relay>(
+      worker_.loop(), std::move(transport_), std::move(transport),
+      worker_.snapshot().config.timeouts.tunnel_idle, static_cast<tunnel::RelayOwner&>(*this));
   relay_->start();
 }
 
-void DownstreamConnection::on_connect_failed(upstream::Connecting&, Error) { close(); }
+void DownstreamConnection::on_connect_failed(upstream::Connecting&, Error) {
+  close();
+}
 
-void DownstreamConnection::on_relay_ended(tunnel::Relay&) { close(); }
+void DownstreamConnection::on_relay_ended(tunnel::Relay&) {
+  close();
+}
 
 // --- the end ------------------------------------------------------------------------------
 

@@ -73,17 +73,17 @@ class DownstreamConnection final : public net::Reapable,
 
   Worker& worker_;
   const telemetry::Direction direction_;
-  std::unique_ptr<net::Transport> transport_;            // until the codec or relay owns it
-  std::unique_ptr<http::ServerConnection> connection_;   // serving HTTP
-  std::shared_ptr<const exchange::Rules> rules_;         // keeps what connecting_ refers to
-  std::unique_ptr<upstream::Connecting> connecting_;     // on its way to the app, for a relay
+  std::unique_ptr<net::Transport> transport_;           // until the codec or relay owns it
+  std::unique_ptr<http::ServerConnection> connection_;  // serving HTTP
+  std::shared_ptr<const exchange::Rules> rules_;        // keeps what connecting_ refers to
+  std::unique_ptr<upstream::Connecting> connecting_;    // on its way to the app, for a relay
   std::unique_ptr<tunnel::Relay> relay_;
   net::Transport* secure_ = nullptr;  // the TLS transport, wherever it is owned now
   Chain first_bytes_;                 // while detecting
   std::size_t hello_bytes_ = 0;       // how many of them the ClientHello has at least
   std::string peer_address_;          // from the beginning of TLS
   exchange::Downstream facts_;
-  net::Timer deadline_;               // first byte, then detection and handshake
+  net::Timer deadline_;  // first byte, then detection and handshake
   std::uint64_t opened_us_;
   std::uint64_t tls_started_us_ = 0;
   std::uint64_t requests_ = 0;

@@ -47,7 +47,9 @@ GzipStream::GzipStream() : zlib_(std::make_unique<z_stream>()) {
   }
 }
 
-GzipStream::~GzipStream() { deflateEnd(zlib_.get()); }
+GzipStream::~GzipStream() {
+  deflateEnd(zlib_.get());
+}
 
 void GzipStream::add(std::string_view text, bool last, Chain& out, ChunkPool& chunks) {
   zlib_->next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));

@@ -111,7 +111,8 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
     if (!started) return started;
   }
   if (config.stats.ready_listen.is_set()) {
-    auto started = start_stats(config.stats.ready_listen, StatsListener::Pages::ready_only, "ready");
+    auto started =
+        start_stats(config.stats.ready_listen, StatsListener::Pages::ready_only, "ready");
     if (!started) return started;
   }
   for (const auto& worker : workers_) worker->start();
@@ -122,10 +123,9 @@ std::expected<void, StartError> Server::State::start_workers(const config::Confi
   for (unsigned index = 0; index < config.workers; ++index) {
     telemetry::Shard& shard = collector_.add_shard();
     shards_.push_back(&shard);
-    workers_.push_back(std::make_unique<Worker>(index, snapshot_, shard,
-                                                access_log_.add_producer(shard), log_, [this] {
-                                                  loop_.post([this] { worker_drained(); });
-                                                }));
+    workers_.push_back(
+        std::make_unique<Worker>(index, snapshot_, shard, access_log_.add_producer(shard), log_,
+                                 [this] { loop_.post([this] { worker_drained(); }); }));
   }
   const std::array<std::pair<telemetry::Direction, const config::ListenAddress*>, 2> listeners = {{
       {telemetry::Direction::inbound, &config.inbound.listen},
@@ -311,8 +311,12 @@ std::expected<std::unique_ptr<Server>, StartError> Server::start(config::LoadReq
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }
 
-const std::vector<Listening>& Server::listening() const noexcept { return state_->listening(); }
+const std::vector<Listening>& Server::listening() const noexcept {
+  return state_->listening();
+}
 
-int Server::run() { return state_->run(); }
+int Server::run() {
+  return state_->run();
+}
 
 }  // namespace proxy::server

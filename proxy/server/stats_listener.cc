@@ -160,8 +160,7 @@ class StatsListener::Client final : public net::Reapable,
 
   Client(StatsListener& listener, std::unique_ptr<net::Transport> transport)
       : listener_(listener),
-        connection_(std::move(transport), *this,
-                    static_cast<http::ServerConnectionOwner&>(*this),
+        connection_(std::move(transport), *this, static_cast<http::ServerConnectionOwner&>(*this),
                     http1::ServerConnectionOptions{}) {}
   ~Client() override {
     responses_.for_each([](Response& response) { delete &response; });

@@ -9,7 +9,9 @@ Balancer::Balancer(config::Balance policy, std::uint64_t seed)
       random_(static_cast<std::minstd_rand::result_type>(seed)),
       turn_(static_cast<std::size_t>(seed)) {}
 
-std::size_t Balancer::next(std::size_t count) { return turn_++ % count; }
+std::size_t Balancer::next(std::size_t count) {
+  return turn_++ % count;
+}
 
 std::size_t Balancer::two_choices(const std::vector<Endpoint>& endpoints) {
   const std::size_t a = random_() % endpoints.size();

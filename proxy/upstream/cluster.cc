@@ -9,10 +9,9 @@
 namespace proxy::upstream {
 
 bool ClusterSpec::same_as(const ClusterSpec& other) const {
-  const bool same_tls =
-      connect.tls == other.connect.tls ||
-      (connect.tls != nullptr && other.connect.tls != nullptr &&
-       connect.tls->fingerprint() == other.connect.tls->fingerprint());
+  const bool same_tls = connect.tls == other.connect.tls ||
+                        (connect.tls != nullptr && other.connect.tls != nullptr &&
+                         connect.tls->fingerprint() == other.connect.tls->fingerprint());
   return same_tls && name == other.name && endpoints == other.endpoints &&
          balance == other.balance && connect.sni == other.connect.sni &&
          connect.expected_sans == other.connect.expected_sans &&
@@ -21,8 +20,7 @@ bool ClusterSpec::same_as(const ClusterSpec& other) const {
          max_connections == other.max_connections && max_pending == other.max_pending &&
          max_idle_per_endpoint == other.max_idle_per_endpoint &&
          retry_percent == other.retry_percent && idle_timeout == other.idle_timeout &&
-         max_age == other.max_age &&
-         message_limits.head_bytes == other.message_limits.head_bytes &&
+         max_age == other.max_age && message_limits.head_bytes == other.message_limits.head_bytes &&
          message_limits.header_count == other.message_limits.header_count;
 }
 
@@ -65,8 +63,7 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter)
     environment_.shard.add(telemetry::Counter::limits_hit, 1,
                            telemetry::Limit::upstream_connections);
     if (waiting_in_vain() >= spec_->max_pending) {
-      environment_.shard.add(telemetry::Counter::limits_hit, 1,
-                             telemetry::Limit::pending_requests);
+      environment_.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::pending_requests);
       return std::unexpected(make_error(Code::overloaded, Side::upstream));
     }
   }

@@ -63,8 +63,8 @@ void Connecting::on_open(const tls::HandshakeFacts* facts) {
   if (facts != nullptr) count_handshake(*facts);
   done_ = true;
   deadline_.stop();
-  telemetry::record(environment_.shard, telemetry::ConnectFacts{
-                                            telemetry::ConnectOutcome::ok,
+  telemetry::record(environment_.shard,
+                    telemetry::ConnectFacts{telemetry::ConnectOutcome::ok,
                                             environment_.loop.now_us() - started_us_});
   user_.on_connected(*this, std::move(transport_));
 }
@@ -132,8 +132,8 @@ void Connecting::finish_failed(Error why, telemetry::ConnectOutcome outcome) {
   if (done_) return;
   done_ = true;
   deadline_.stop();
-  telemetry::record(environment_.shard, telemetry::ConnectFacts{
-                                            outcome, environment_.loop.now_us() - started_us_});
+  telemetry::record(environment_.shard,
+                    telemetry::ConnectFacts{outcome, environment_.loop.now_us() - started_us_});
   environment_.loop.reap(std::move(transport_));
   user_.on_connect_failed(*this, why);
 }

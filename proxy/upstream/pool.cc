@@ -89,14 +89,15 @@ PooledConnection* Pool::take_idle() {
   return nullptr;
 }
 
-void Pool::wait(Waiter& waiter) { waiters_.push_back(waiter); }
+void Pool::wait(Waiter& waiter) {
+  waiters_.push_back(waiter);
+}
 
 void Pool::connect_for_waiters() {
   while (connecting_.size() < waiters_.size()) {
     if (!cluster_.may_connect()) return;
     ++cluster_.connections_;
-    connecting_.push_back(
-        *new Connecting(environment_, endpoint_, cluster_.spec().connect, *this));
+    connecting_.push_back(*new Connecting(environment_, endpoint_, cluster_.spec().connect, *this));
   }
 }
 
