@@ -1,6 +1,7 @@
 """Child processes: started, waited for by what they print, stopped, and judged. Not their meaning."""
 
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -12,6 +13,12 @@ _SANITIZER = re.compile(
     r"ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer"
     r"|runtime error:|AddressSanitizer:DEADLYSIGNAL"
 )
+
+_SUPPRESSIONS = pathlib.Path(__file__).resolve().parents[2] / "support" / "tsan.supp"
+
+
+def _tsan_options():
+    return ":".join(filter(None, (os.environ.get("TSAN_OPTIONS"), f"suppressions={_SUPPRESSIONS}")))
 
 
 class Process:
@@ -30,7 +37,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "TSAN_OPTIONS": _tsan_options(), **(env or {})},
             cwd=cwd,
             start_new_session=True,
         )
