@@ -14,7 +14,10 @@ namespace {
 std::atomic<std::uint64_t> allocations = 0;
 }  // namespace
 
-// Counts the whole program's allocations; the sanitizers still see the malloc below.
+// Counts the whole program's allocations; the sanitizers still see the malloc below. gcc inlines
+// one of the pair and then takes it for a mismatch.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   allocations.fetch_add(1, std::memory_order_relaxed);
   return std::malloc(bytes == 0 ? 1 : bytes);
@@ -29,6 +32,7 @@ void operator delete(void* memory) noexcept {
 void operator delete(void* memory, std::size_t) noexcept {
   std::free(memory);
 }
+#pragma GCC diagnostic pop
 
 namespace proxy::filter {
 namespace {
