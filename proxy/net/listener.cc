@@ -23,10 +23,8 @@ std::unexpected<Error> failed() {
   return std::unexpected(make_error(Code::system, Side::local, errno));
 }
 
-// From here on the kernel drops SYNs (RFC 9293 3.1: bit 1 of byte 13), so that no handshake can be
-// completed between the last accept and the close, which would reset it: who connects now tries
-// again in a second and is told that nobody listens. Where it can't be done, that race stays.
-void drop_new_connections(int fd) {
+// From here on the kernel drops SYNs (RFC 9293 3.1: bit 1 of byte 13).
+void drop_syns(int fd) {
   std::array<sock_filter, 4> program{{
       {BPF_LD | BPF_B | BPF_ABS, 0, 0, 13},
       {BPF_JMP | BPF_JSET | BPF_K, 0, 1, 0x02},
@@ -110,10 +108,13 @@ Result<> Listener::listen(BoundSocket socket) {
   return {};
 }
 
+void Listener::stop_new() {
+  if (node_ != nullptr) drop_syns(node_->socket.get());
+}
+
 void Listener::finish() {
   if (node_ == nullptr) return;
   Loop::Turn turn(loop_);
-  drop_new_connections(node_->socket.get());
   while (node_ != nullptr && accept_one()) {
   }
   close();

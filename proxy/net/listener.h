@@ -55,6 +55,10 @@ class Listener {
   Listener& operator=(const Listener&) = delete;
   // Begins to accept. on_accept comes in turns of the loop, never from inside this call.
   Result<> listen(BoundSocket socket);
+  // New clients are no longer let in: the kernel drops their SYNs, so that they try again in a
+  // second and are told that nobody listens. Handshakes under way come to their end and are
+  // accepted. Where the kernel can't do it this is nothing.
+  void stop_new();
   // Accepts what waits in the kernel's queue (on_accept is called from inside), then stops
   // listening: for drains, so that no connected client is reset.
   void finish();

@@ -10,6 +10,8 @@ namespace proxy::server {
 namespace {
 using namespace std::chrono_literals;
 constexpr auto kLagPeriod = 500ms;
+// Between the last SYN let in and the close of its port: time for its handshake to complete.
+constexpr auto kLastHandshakes = 100ms;
 
 std::uint64_t random_seed() {
   std::random_device device;
@@ -28,6 +30,7 @@ Worker::Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemet
       upstream_{loop_, shard, sessions_, rate_limited_log_},
       exchange_{loop_, filter_state_, access_log},
       exchanges_(exchange_),
+      ports_timer_(loop_, [this] { close_ports(); }),
       lag_timer_(loop_, [this] { measure_lag(); }),
       on_drained_(std::move(on_drained)) {
   apply(std::move(snapshot));
@@ -141,11 +144,13 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
   auto connection =
       std::make_unique<DownstreamConnection>(*this, direction, std::move(transport));
   connections_.push_back(*connection);
-  connection.release()->begin();
+  DownstreamConnection& accepted = *connection.release();
+  accepted.begin();
+  if (draining_) accepted.begin_drain();
 }
 
 void Worker::downstream_closed() {
-  if (draining_ && connections_.empty()) finish();
+  if (draining_ && ports_.empty() && connections_.empty()) finish();
 }
 
 // --- the end ------------------------------------------------------------------------------
@@ -154,11 +159,17 @@ void Worker::begin_drain() {
   loop_.post([this] {
     if (draining_) return;
     draining_ = true;
-    for (const auto& port : ports_) port->finish();
-    ports_.clear();
+    // Closing a port resets whoever is between its SYN and our accept: none may be.
+    for (const auto& port : ports_) port->stop_new();
+    ports_timer_.start(kLastHandshakes);
     connections_.for_each([](DownstreamConnection& connection) { connection.begin_drain(); });
-    if (connections_.empty()) finish();
   });
+}
+
+void Worker::close_ports() {
+  for (const auto& port : ports_) port->finish();
+  ports_.clear();
+  if (connections_.empty()) finish();
 }
 
 void Worker::abort_all() {
@@ -180,6 +191,7 @@ void Worker::finish() {
   if (finished_) return;
   finished_ = true;
   lag_timer_.stop();
+  ports_timer_.stop();
   ports_.clear();
   rules_ = {};
   if (on_drained_) on_drained_();

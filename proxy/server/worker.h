@@ -61,6 +61,7 @@ class Worker {
     Port(Worker& worker, telemetry::Direction direction)
         : worker_(worker), direction_(direction), listener_(worker.loop_, *this) {}
     Result<> listen(net::BoundSocket socket) { return listener_.listen(std::move(socket)); }
+    void stop_new() { listener_.stop_new(); }
     void finish() { listener_.finish(); }
 
    private:
@@ -77,6 +78,7 @@ class Worker {
       telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
       const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
   void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
+  void close_ports();
   void measure_lag();
   void finish();
   void run();
@@ -100,6 +102,7 @@ class Worker {
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;
   IntrusiveList<DownstreamConnection> connections_;  // owned: each reaps itself when it ends
+  net::Timer ports_timer_;  // until the ports close, draining
   net::Timer lag_timer_;
   std::uint64_t lag_due_us_ = 0;
   std::function<void()> on_drained_;

@@ -2,9 +2,12 @@
 // Not what is done with a connection.
 #include "proxy/net/listener.h"
 
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 
 #include "tests/support/loop_fixture.h"
@@ -146,6 +149,20 @@ TEST_CASE("finishing takes in who is waiting and then refuses", "[net]") {
   CHECK(acceptor.accepted.size() == 40);
   CHECK_FALSE(RawSocket(acceptor.address).connected());
   acceptor.listener.finish();  // again: nothing
+}
+
+TEST_CASE("kept out: no handshake begins, and those that did are accepted", "[net]") {
+  LoopFixture fixture;
+  Acceptor acceptor(fixture.loop);
+  RawSocket early(acceptor.address);
+  acceptor.listener.stop_new();
+  const BoundSocket late(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  CHECK(::connect(late.get(), acceptor.address.get(), acceptor.address.length()) == -1);
+  CHECK(errno == EINPROGRESS);
+  pollfd connected{.fd = late.get(), .events = POLLOUT, .revents = 0};
+  CHECK(::poll(&connected, 1, 100) == 0);
+  acceptor.listener.finish();
+  CHECK(acceptor.accepted.size() == 1);
 }
 
 }  // namespace proxy::net
