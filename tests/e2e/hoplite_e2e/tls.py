@@ -189,8 +189,10 @@ class KeyUpdates:
         assert self._lib.SSL_CTX_use_certificate_file(context, cert, self._PEM) == 1
         assert self._lib.SSL_CTX_use_PrivateKey_file(context, key, self._PEM) == 1
         self._ssl = ctypes.c_void_p(self._lib.SSL_new(context))
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=seconds())
-        self._socket.setblocking(True)
+        self._socket = socket.socket()
+        # The kernel is not to swallow megabytes of answers.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.connect(("127.0.0.1", port))
         self._lib.SSL_set_fd(self._ssl, self._socket.fileno())
         self._lib.SSL_set_connect_state(self._ssl)
         assert self._lib.SSL_do_handshake(self._ssl) == 1
