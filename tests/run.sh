@@ -77,7 +77,7 @@ build() {
     tail -n 60 "$log"
     return 1
   fi
-  grep -c 'Building C' "$log" | sed 's/$/ files compiled/'
+  printf '%s files compiled\n' "$(grep -c 'Building C' "$log")"
 }
 
 # shellcheck disable=SC2317
