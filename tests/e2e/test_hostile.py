@@ -3,13 +3,12 @@ once, the connection closed, and nothing of them in the bytes that reached the o
 
 import collections
 import random
-import select
 import ssl
 
 import pytest
 
 from hoplite_e2e import hostile
-from hoplite_e2e.deadline import poll_until
+from hoplite_e2e.deadline import poll_until, ready
 from hoplite_e2e.raw import Closed
 from hoplite_e2e.topology import HOST, Pair, inbound_config
 
@@ -121,7 +120,7 @@ def test_hostile_requests_in_two_pieces(door):
         client = door.client()
         client.send(case.raw[:cut])
         # Refused already, or read a moment later: both ways to two pieces are good.
-        select.select([client.socket], [], [], 0.002)
+        ready([client.socket], [], 0.002)
         try:
             client.send(case.raw[cut:])
         except ConnectionError:
@@ -155,7 +154,7 @@ def answer_with(script_of):
             start, _ = wire.read_head()
             for piece in script_of(start.split()[1]):
                 wire.send(piece)
-                select.select([wire.socket], [], [], 0.002)
+                ready([wire.socket], [], 0.002)
     return script
 
 
@@ -230,7 +229,7 @@ def test_stray_answer_on_a_pooled_connection(world, behind, how):
             wire.send(HONEST)
         elif how == "later":
             wire.send(HONEST)
-            select.select([wire.socket], [], [], 0.02)
+            ready([wire.socket], [], 0.02)
             wire.send(STRAY)
         else:
             wire.send(HONEST + STRAY)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from hoplite_e2e.deadline import Deadline, poll_until, seconds
+from hoplite_e2e.deadline import Deadline, poll_until, ready, seconds
 from hoplite_e2e.ledger import expect_ends, expect_local_reply
 from hoplite_e2e.raw import Closed
 from hoplite_e2e.topology import HOST, Pair, inbound_config, outbound_config, podinfo_at
@@ -80,7 +80,7 @@ def test_slow_head(world, front, dribble):
     client = world.client(sidecar.inbound)
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
     began = time.monotonic()
-    while dribble and not select.select([client.socket], [], [], 0.05)[0]:
+    while dribble and not ready([client.socket], [], 0.05)[0]:
         client.send(b"x")
         assert time.monotonic() - began < seconds(5)
     answer = client.read_response()

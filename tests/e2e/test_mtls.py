@@ -1,14 +1,13 @@
 """Inbound mTLS on the wire: who gets in, who is refused, and what is said about it."""
 
 import re
-import select
 import ssl
 import subprocess
 
 import pytest
 
 from hoplite_e2e import tls
-from hoplite_e2e.deadline import poll_until, seconds
+from hoplite_e2e.deadline import poll_until, ready, seconds
 from hoplite_e2e.forge import ago
 from hoplite_e2e.strict import CLIENT, HANDSHAKES, SERVER, Strict, causes
 from hoplite_e2e.topology import HOST, Pair, inbound_config
@@ -129,7 +128,7 @@ def test_a_trickled_handshake_times_out_as_well(world):
 
 
 def poll_readable(client, wanted):
-    return bool(select.select([client.socket], [], [], wanted)[0])
+    return bool(ready([client.socket], [], wanted)[0])
 
 
 def client_hello(context, sni=None):

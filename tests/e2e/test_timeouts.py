@@ -1,13 +1,12 @@
 """What ends a request, or one side of it, because time has passed: 408, 504, SI, UT, and who is not
 to be hurried. How else requests fail is in test_errors.py."""
 
-import select
 import socket
 import threading
 
 import pytest
 
-from hoplite_e2e.deadline import seconds
+from hoplite_e2e.deadline import ready, seconds
 from hoplite_e2e.front import CUTS, GET, OK, Front, answer_all
 from hoplite_e2e.ledger import expect_local_reply
 from hoplite_e2e.topology import HOST
@@ -100,7 +99,7 @@ def test_upstream_that_does_not_read(world, front):
     client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 100000000\r\n\r\n" % HOST.encode())
     client.socket.setblocking(False)
     while True:  # it sends whenever it can, until it is answered
-        readable, writable, _ = select.select([client.socket], [client.socket], [], seconds())
+        readable, writable = ready([client.socket], [client.socket], seconds())
         assert readable or writable, "no answer, and nobody reads"
         if readable:
             break

@@ -26,7 +26,7 @@ TEST_CASE("unknown and repeated keys") {
   run({
       {"near a right key", "inbound:\n  lisen: \":1\"\n  app: \":2\"\n  listen: \":3\"\n",
        "hoplite.yaml:2:3: inbound.lisen: unknown key; did you mean \"listen\"? allowed: listen, "
-       "app, other_tls\n"},
+       "app, service, other_tls\n"},
       {"swapped letters", kBase + "stast: {}\n",
        "hoplite.yaml:2:1: stast: unknown key; did you mean \"stats\"? allowed: workload, inbound, "
        "outbound, mtls, stats, log, limits, timeouts, workers\n"},
@@ -62,7 +62,7 @@ TEST_CASE("wrong types") {
   run({
       {"list for a section", "inbound: [a]\n",
        "hoplite.yaml:1:10: inbound: found a list; allowed: a map with the keys listen, app, "
-       "other_tls\n"},
+       "service, other_tls\n"},
       {"text for the whole", "hello\n",
        "hoplite.yaml:1:1: found \"hello\"; allowed: a map with the keys workload, inbound, "
        "outbound, mtls, stats, log, limits, timeouts, workers\n"},
