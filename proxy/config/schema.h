@@ -62,6 +62,9 @@ struct Workload {
   bool operator==(const Workload&) const = default;
 };
 
+/// Which HTTP version an upstream is spoken to in; `automatic`: the one the request came in.
+enum class Protocol : std::uint8_t { automatic, http1, http2 };
+
 /// What a ClientHello without an istio ALPN gets on the inbound listener.
 enum class OtherTls : std::uint8_t { terminate, pass };
 
@@ -73,6 +76,7 @@ struct Inbound {
   /// Istio's control plane would say. Empty: the canonical service. route/
   std::string service;
   OtherTls other_tls = OtherTls::terminate;  ///< server/accept; pass = to the app as raw TCP
+  Protocol protocol = Protocol::automatic;   ///< upstream/: how the app is spoken to
   bool operator==(const Inbound&) const = default;
 };
 
@@ -107,6 +111,10 @@ struct Service {
   std::uint16_t port = 80;
   std::vector<Endpoint> endpoints;  ///< 0..256; none: requests get 503 UH
   Balance balance = Balance::round_robin;
+  Protocol protocol = Protocol::automatic;  ///< upstream/
+  /// HTTP/1 requests share HTTP/2 connections. Only with tls.mode mutual, and not with protocol
+  /// http1. upstream/
+  bool upgrade = false;
   ServiceTls tls;
   bool operator==(const Service&) const = default;
 };
@@ -171,7 +179,12 @@ struct Limits {
   std::size_t head_bytes = 60 * 1024;       ///< start line + headers; 1 KiB..1 MiB; http1/
   std::size_t header_count = 100;           ///< header lines, trailers alike; 10..1,000; http1/
   std::size_t connections = 10'000;         ///< downstream, per worker; 1..1,000,000; server/
-  std::size_t requests_per_connection = 0;  ///< downstream; 0 = off, ..10^9; http1/
+  std::size_t requests_per_connection = 0;  ///< downstream; 0 = off, ..10^9; http1/, http2/
+  /// Requests at a time on one HTTP/2 connection, downstream and upstream; 1..100,000; http2/
+  std::size_t http2_streams = 1000;
+  /// Resets that an HTTP/2 peer may cause in 10 s, its own and those it provokes; 1..1,000,000;
+  /// http2/
+  std::size_t http2_resets = 1000;
   std::size_t upstream_connections = 1024;  ///< per service and worker; 1..1,000,000; upstream/
   std::size_t upstream_pending = 1024;      ///< waiting requests, same scope; 0..1,000,000
   std::size_t upstream_idle_connections = 1024;  ///< kept per endpoint and worker; 0..1,000,000
@@ -194,6 +207,8 @@ struct Timeouts {
   Milliseconds tls{10'000};            ///< detection + handshake, each side; server/, upstream/
   Milliseconds idle{75'000};           ///< downstream without a request; may be 0; http1/
   Milliseconds upstream_idle{55'000};  ///< pooled connection unused; may be 0 = no limit
+  /// An HTTP/2 connection with requests, either side, on which nothing arrives gets a PING; may be 0
+  Milliseconds http2_keepalive{360'000};
   Milliseconds upstream_max_age{
       3'600'000};               ///< pooled connection since connect; may be 0 = no limit
   Milliseconds drain{30'000};   ///< from SIGTERM (after drain_delay) to the abort

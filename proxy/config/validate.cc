@@ -203,6 +203,11 @@ class Validator {
     }
     const auto& tls = service.tls;
     const auto mode = path + ".tls.mode";
+    if (service.upgrade && service.protocol == Protocol::http1) {
+      error(path + ".upgrade", "found with protocol http1; allowed: with protocol auto or http2");
+    } else if (service.upgrade && tls.mode == ServiceTlsMode::off) {
+      error(path + ".upgrade", "found with tls.mode off; allowed: with tls.mode mutual");
+    }
     if (tls.mode == ServiceTlsMode::mutual && config_.mtls.cert.empty() && !failed("mtls.cert")) {
       error(mode, "found \"mutual\" without credentials; set mtls.cert, mtls.key and mtls.ca");
     }

@@ -26,7 +26,7 @@ TEST_CASE("unknown and repeated keys") {
   run({
       {"near a right key", "inbound:\n  lisen: \":1\"\n  app: \":2\"\n  listen: \":3\"\n",
        "hoplite.yaml:2:3: inbound.lisen: unknown key; did you mean \"listen\"? allowed: listen, "
-       "app, service, other_tls\n"},
+       "app, service, other_tls, protocol\n"},
       {"swapped letters", kBase + "stast: {}\n",
        "hoplite.yaml:2:1: stast: unknown key; did you mean \"stats\"? allowed: workload, inbound, "
        "outbound, mtls, stats, log, limits, timeouts, workers\n"},
@@ -54,7 +54,8 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:4:5: outbound.services[0].endpoints: missing; allowed: a list of 0 to 256 of "
        "HOST:PORT such as \"127.0.0.1:9898\", \"[::1]:9898\", \"backend.local:80\"\n"
        "hoplite.yaml:5:5: outbound.services[0].endpoint: unknown key; did you mean "
-       "\"endpoints\"? allowed: name, namespace, hosts, port, endpoints, balance, tls\n"},
+       "\"endpoints\"? allowed: name, namespace, hosts, port, endpoints, balance, protocol, "
+       "upgrade, tls\n"},
   });
 }
 
@@ -62,7 +63,7 @@ TEST_CASE("wrong types") {
   run({
       {"list for a section", "inbound: [a]\n",
        "hoplite.yaml:1:10: inbound: found a list; allowed: a map with the keys listen, app, "
-       "service, other_tls\n"},
+       "service, other_tls, protocol\n"},
       {"text for the whole", "hello\n",
        "hoplite.yaml:1:1: found \"hello\"; allowed: a map with the keys workload, inbound, "
        "outbound, mtls, stats, log, limits, timeouts, workers\n"},
@@ -220,6 +221,15 @@ TEST_CASE("services that cannot be") {
        head + "  - {hosts: [a], endpoints: [\":1\"], tls: {mode: off, sans: [\"spiffe://x/y\"]}}\n",
        "hoplite.yaml:4:60: outbound.services[0].tls.sans: found with tls.mode off, where nobody "
        "shows an identity; allowed: with tls.mode mutual\n"},
+      {"upgrade in plaintext",
+       head + "  - {hosts: [a], endpoints: [\":1\"], upgrade: true}\n",
+       "hoplite.yaml:4:39: outbound.services[0].upgrade: found with tls.mode off; allowed: with "
+       "tls.mode mutual\n"},
+      {"upgrade of what stays HTTP/1",
+       "mtls: {cert: a, key: b, ca: c}\n" + head +
+           "  - {hosts: [a], endpoints: [\":1\"], protocol: http1, upgrade: true}\n",
+       "hoplite.yaml:5:56: outbound.services[0].upgrade: found with protocol http1; allowed: with "
+       "protocol auto or http2\n"},
   });
 }
 
