@@ -34,7 +34,8 @@ constexpr std::size_t kTextBytes = 64 * 1024;
 bool wanted(AccessMode mode, const RequestFacts& facts) noexcept {
   if (mode == AccessMode::all) return true;
   if (mode == AccessMode::off) return false;
-  return facts.response_code == 0 || facts.response_code >= 400 || !facts.flags.empty();
+  return facts.response_code == 0 || facts.response_code >= 400 || !facts.flags.empty() ||
+         (facts.grpc_status != kNoGrpc && facts.grpc_status != 0);
 }
 
 }  // namespace

@@ -18,8 +18,9 @@ constexpr std::array<std::string_view, 13> kRefused{
 constexpr std::array<std::string_view, 7> kLimits{
     "connections",      "requests_per_connection", "head", "upstream_connections",
     "pending_requests", "file_descriptors",        "other"};
-constexpr std::array<std::string_view, 8> kTimeouts{
-    "header", "body_idle", "request", "connect", "tls", "idle", "upstream_idle", "drain"};
+constexpr std::array<std::string_view, 9> kTimeouts{"header",        "body_idle", "request",
+                                                    "connect",       "tls",       "idle",
+                                                    "upstream_idle", "drain",     "grpc_deadline"};
 constexpr std::array<std::string_view, 2> kWays{"received", "sent"};
 constexpr std::array<std::string_view, 2> kUses{"fresh", "reused"};
 constexpr std::array<std::string_view, 4> kMetadata{"decoded", "cached", "absent", "invalid"};

@@ -93,7 +93,7 @@ inline constexpr std::size_t kLabelCount<RefusedKind> = 13;
 template <>
 inline constexpr std::size_t kLabelCount<Limit> = 7;
 template <>
-inline constexpr std::size_t kLabelCount<Timeout> = 8;
+inline constexpr std::size_t kLabelCount<Timeout> = 9;
 template <>
 inline constexpr std::size_t kLabelCount<DenyMode> = 2;
 template <>
@@ -167,8 +167,9 @@ const Metric& metric(Counter id) noexcept;
 const Metric& metric(Gauge id) noexcept;
 const Metric& metric(Histogram id) noexcept;
 const Metric& metric(ProcessMetric id) noexcept;
-// Istio's families: the counter of requests, then the three histograms.
-inline constexpr std::size_t kIstioFamilies = 4;
+// Istio's families: the counter of requests, the three histograms, then the two of gRPC messages.
+inline constexpr std::size_t kRequestFamilies = 4;
+inline constexpr std::size_t kIstioFamilies = kRequestFamilies + 2;
 const Metric& istio_metric(std::size_t family) noexcept;
 
 // Every metric name, in the order of metrics.def.

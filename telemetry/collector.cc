@@ -66,7 +66,7 @@ struct Collector::State {
   void append_counters(std::vector<MetricFamily>& out) const;
   void append_gauges(std::vector<MetricFamily>& out) const;
   void append_histograms(std::vector<MetricFamily>& out) const;
-  void append_process(std::vector<MetricFamily>& out, std::size_t rows) const;
+  void append_process(Snapshot& result) const;
 
   template <class Read>
   std::uint64_t sum(std::uint64_t retired, Read read) const {
@@ -156,11 +156,12 @@ void Collector::State::expire(Clock::time_point now) {
   drain(now);
   for (const std::uint32_t slot : idle) {
     if (totals[slot]->changed == now) continue;  // it was counted in: revived by its next use
-    registry.finish_release(slot, [this, slot] {
+    const bool counts_messages = registry.names(slot).key.kind == SeriesKind::messages;
+    registry.finish_release(slot, [this, slot, counts_messages] {
       for_series_of(slot, [](Series& series) {
         series.state.store(Series::State::unused, std::memory_order_release);
       });
-      expired += totals[slot]->numbers[kRequestsCell];
+      if (!counts_messages) expired += totals[slot]->numbers[kRequestsCell];
       totals[slot].reset();
     });
   }
@@ -239,7 +240,8 @@ void Collector::State::append_histograms(std::vector<MetricFamily>& out) const {
   }
 }
 
-void Collector::State::append_process(std::vector<MetricFamily>& out, std::size_t rows) const {
+void Collector::State::append_process(Snapshot& result) const {
+  std::vector<MetricFamily>& out = result.own;
   const auto add = [&out](ProcessMetric id, MetricType type, double value,
                           const LabelPairs& labels = {}) {
     out.push_back(family_of(metric(id), type));
@@ -254,7 +256,8 @@ void Collector::State::append_process(std::vector<MetricFamily>& out, std::size_
   if (const std::int64_t expiry = certificate_expiry.load(std::memory_order_relaxed); expiry != 0) {
     add(ProcessMetric::certificate_expiry, MetricType::Gauge, static_cast<double>(expiry));
   }
-  add(ProcessMetric::label_sets, MetricType::Gauge, static_cast<double>(rows));
+  add(ProcessMetric::label_sets, MetricType::Gauge,
+      static_cast<double>(result.rows.size() + result.message_rows.size()));
   add(ProcessMetric::label_sets_limit, MetricType::Gauge, static_cast<double>(options.label_sets));
   add(ProcessMetric::workers, MetricType::Gauge, static_cast<double>(workers.size()));
   add(ProcessMetric::build_info, MetricType::Gauge, 1, {{"version", options.version}});
@@ -271,7 +274,8 @@ void Collector::State::append_process(std::vector<MetricFamily>& out, std::size_
     add_count(ProcessMetric::process_open_fds, stats->open_fds);
     add_count(ProcessMetric::process_max_fds, stats->max_fds);
   }
-  std::size_t lines = rows * kSamplesPerRow + 1;  // and this one
+  std::size_t lines = result.rows.size() * kSamplesPerRow +
+                      result.message_rows.size() * kSamplesPerMessageRow + 1;  // and this one
   for (const MetricFamily& family : out) lines += sample_lines(family);
   add(ProcessMetric::series, MetricType::Gauge, static_cast<double>(lines));
 }
@@ -285,14 +289,15 @@ std::unique_ptr<Snapshot> Collector::State::snapshot(Clock::time_point now) {
       totals.begin(), totals.end(), [](const auto& sums) { return sums != nullptr; })));
   for (std::size_t slot = 0; slot < totals.size(); ++slot) {
     if (!totals[slot]) continue;
-    result->rows.push_back({.names = registry.names(static_cast<std::uint32_t>(slot)),
-                            .numbers = totals[slot]->numbers});
+    Registry::Names names = registry.names(static_cast<std::uint32_t>(slot));
+    auto& rows = names.key.kind == SeriesKind::messages ? result->message_rows : result->rows;
+    rows.push_back({.names = std::move(names), .numbers = totals[slot]->numbers});
   }
   append_ledger(result->own);
   append_counters(result->own);
   append_gauges(result->own);
   append_histograms(result->own);
-  append_process(result->own, result->rows.size());
+  append_process(*result);
   return result;
 }
 
@@ -345,9 +350,11 @@ Scrape Collector::scrape(Clock::time_point now) {
 std::vector<MetricFamily> Collector::Collect() const {
   const std::unique_ptr<Snapshot> snapshot = state_->snapshot(Clock::now());
   std::vector<MetricFamily> families;
-  for (std::size_t id = 0; id < kIstioFamilies && !snapshot->rows.empty(); ++id) {
+  for (std::size_t id = 0; id < kIstioFamilies; ++id) {
+    const std::vector<Snapshot::Row>& rows = snapshot->rows_of(id);
+    if (rows.empty()) continue;
     families.push_back(istio_family(id));
-    for (const Snapshot::Row& row : snapshot->rows) {
+    for (const Snapshot::Row& row : rows) {
       families.back().metric.push_back(istio_value(id, row));
     }
   }

@@ -103,6 +103,10 @@ prometheus::ClientMetric::Histogram histogram(const SeriesNumbers& numbers, std:
 
 }  // namespace
 
+const std::vector<Snapshot::Row>& Snapshot::rows_of(std::size_t family) const noexcept {
+  return family < kRequestFamilies ? rows : message_rows;
+}
+
 std::vector<Label> istio_labels(const Registry::Names& names) {
   static const std::string overflow(kOverflow);
   static const WorkloadLabels overflow_workload{overflow, overflow, overflow, overflow,
@@ -123,6 +127,7 @@ std::vector<Label> istio_labels(const Registry::Names& names) {
   append_source(labels, outbound ? own : peer);
   append_destination(labels, outbound ? peer : own,
                      known ? *names.destination : overflow_destination);
+  if (key.kind == SeriesKind::messages) return labels;
   const auto kept = [last_resort](std::string value) {
     return last_resort ? overflow : std::move(value);
   };
@@ -139,7 +144,8 @@ prometheus::MetricFamily istio_family(std::size_t family) {
   prometheus::MetricFamily result;
   result.name = metric.name;
   result.help = metric.help;
-  result.type = family == 0 ? prometheus::MetricType::Counter : prometheus::MetricType::Histogram;
+  const bool counter = family == 0 || family >= kRequestFamilies;
+  result.type = counter ? prometheus::MetricType::Counter : prometheus::MetricType::Histogram;
   return result;
 }
 
@@ -149,6 +155,11 @@ prometheus::ClientMetric istio_value(std::size_t family, const Snapshot::Row& ro
   const SeriesNumbers& numbers = row.numbers;
   if (family == 0) {
     value.counter.value = static_cast<double>(numbers[kRequestsCell]);
+    return value;
+  }
+  if (family >= kRequestFamilies) {
+    const std::size_t cell = kRequestMessagesCell + family - kRequestFamilies;
+    value.counter.value = static_cast<double>(numbers[cell]);
     return value;
   }
   constexpr std::array<std::size_t, 3> kFirst{kDurationCell, kRequestBytesCell, kResponseBytesCell};
@@ -177,8 +188,12 @@ Scrape::~Scrape() = default;
 
 bool Scrape::next(std::string& out) {
   const std::size_t start = out.size();
-  const auto& rows = snapshot_->rows;
-  while (family_ < kIstioFamilies && !rows.empty()) {
+  while (family_ < kIstioFamilies) {
+    const auto& rows = snapshot_->rows_of(family_);
+    if (rows.empty()) {
+      ++family_;
+      continue;
+    }
     prometheus::MetricFamily family = istio_family(family_);
     family.metric.push_back(istio_value(family_, rows[row_]));
     append_text(family, row_ == 0, out);
@@ -188,7 +203,6 @@ bool Scrape::next(std::string& out) {
     }
     if (out.size() - start >= kPieceBytes) return true;
   }
-  if (rows.empty()) family_ = std::max(family_, kIstioFamilies);
   const auto& own = snapshot_->own;
   while (family_ - kIstioFamilies < own.size()) {
     append_text(own[family_ - kIstioFamilies], true, out);

@@ -60,6 +60,16 @@ struct RequestFacts {
   std::string_view response_code_details;
 };
 
+// Messages of one gRPC stream that no report has told of yet. Told while the stream lives and at
+// its end, also when there are none, so that the series are there from the first report on.
+struct MessageFacts {
+  Reporter reporter = Reporter::destination;
+  PartyRef peer;
+  DestinationRef destination;
+  std::uint64_t request_messages = 0;
+  std::uint64_t response_messages = 0;
+};
+
 // How a TLS handshake ended. `ok` and `resumed` are the good ends.
 enum class HandshakeCause : std::uint8_t {
   ok,
@@ -129,7 +139,8 @@ enum class Timeout : std::uint8_t {
   tls,
   idle,
   upstream_idle,
-  drain
+  drain,
+  grpc_deadline
 };
 
 enum class ReloadResult : std::uint8_t { accepted, rejected };

@@ -8,6 +8,11 @@ void record(Shard& shard, const RequestFacts& facts, std::uint64_t in_flight,
   shard.request_completed(facts, in_flight, cache);
 }
 
+void record(Shard& shard, const MessageFacts& facts, std::uint64_t in_flight,
+            SeriesCache& cache) noexcept {
+  shard.messages_counted(facts, in_flight, cache);
+}
+
 void record(Shard& shard, const HandshakeFacts& facts) noexcept {
   shard.add(Counter::handshakes, 1, facts.direction, facts.cause);
   if (facts.cause == HandshakeCause::ok || facts.cause == HandshakeCause::resumed) {

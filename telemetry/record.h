@@ -11,6 +11,10 @@ namespace telemetry {
 void record(Shard& shard, const RequestFacts& facts, std::uint64_t in_flight,
             SeriesCache& cache) noexcept;
 
+// `in_flight`: the length of that list as it is.
+void record(Shard& shard, const MessageFacts& facts, std::uint64_t in_flight,
+            SeriesCache& cache) noexcept;
+
 void record(Shard& shard, const HandshakeFacts& facts) noexcept;
 void record(Shard& shard, const ConnectFacts& facts) noexcept;
 

@@ -42,13 +42,15 @@ std::uint64_t hash_of(const SeriesKey& key) noexcept {
   const std::uint64_t small = std::uint64_t{key.flags} << 32 |
                               std::uint64_t{key.response_code} << 16 |
                               static_cast<std::uint16_t>(key.grpc_status);
-  const std::uint64_t enums = static_cast<std::uint64_t>(key.reporter) << 24 |
+  const std::uint64_t enums = static_cast<std::uint64_t>(key.kind) << 32 |
+                              static_cast<std::uint64_t>(key.reporter) << 24 |
                               static_cast<std::uint64_t>(key.protocol) << 16 |
                               static_cast<std::uint64_t>(key.policy) << 8 | key.own;
   return mix(mix(mix(mix(0x51ED270B, key.peer), key.destination), small), enums);
 }
 
 SeriesKey overflow_key(const SeriesKey& key) noexcept {
+  if (key.kind == SeriesKind::messages) return last_resort_key(key);
   SeriesKey overflow = key;
   overflow.peer = 0;
   overflow.destination = 0;
@@ -60,6 +62,7 @@ SeriesKey overflow_key(const SeriesKey& key) noexcept {
 SeriesKey last_resort_key(const SeriesKey& key) noexcept {
   SeriesKey last;
   last.reporter = key.reporter;
+  last.kind = key.kind;
   last.response_code = kOverflowCode;
   last.grpc_status = kOverflowGrpc;
   return last;

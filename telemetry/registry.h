@@ -17,6 +17,12 @@
 
 namespace telemetry {
 
+// Which families a label set belongs to.
+enum class SeriesKind : std::uint8_t {
+  requests,  // all 25 labels
+  messages   // gRPC messages: the first 20 labels; the rest of the key has its defaults
+};
+
 // What distinguishes one label set from another: small integers only.
 struct SeriesKey {
   std::uint64_t peer = 0;
@@ -28,17 +34,19 @@ struct SeriesKey {
   Protocol protocol = Protocol::http;
   SecurityPolicy policy = SecurityPolicy::unknown;
   std::uint8_t own = 0;
+  SeriesKind kind = SeriesKind::requests;
 
   bool operator==(const SeriesKey&) const noexcept = default;
 };
 std::uint64_t hash_of(const SeriesKey& key) noexcept;
 
 // An overflow key keeps reporter, protocol, code, flags and policy; every other label is
-// "_overflow". The last resort keeps the reporter alone; it takes what exceeds kOverflowSets.
+// "_overflow". The last resort keeps the reporter alone; it takes what exceeds kOverflowSets, and
+// all messages that overflow.
 inline constexpr std::int16_t kOverflowGrpc = kNoGrpc + 1;
 inline constexpr std::uint16_t kOverflowCode = 0xFFFF;
 inline constexpr std::size_t kOverflowSets = 126;
-inline constexpr std::size_t kLastResortSets = 2;
+inline constexpr std::size_t kLastResortSets = 4;  // reporter x kind
 SeriesKey overflow_key(const SeriesKey& key) noexcept;
 SeriesKey last_resort_key(const SeriesKey& key) noexcept;
 constexpr bool is_overflow(const SeriesKey& key) noexcept {

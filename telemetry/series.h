@@ -33,6 +33,10 @@ inline constexpr std::size_t kRequestBytesCell = kDurationCell + kBuckets;
 inline constexpr std::size_t kResponseBytesCell = kRequestBytesCell + kBuckets;
 inline constexpr std::size_t kSumCell = kResponseBytesCell + kBuckets;
 inline constexpr std::size_t kSeriesCells = kSumCell + 3;
+// A label set of gRPC messages has three: reports, request messages, response messages.
+inline constexpr std::size_t kReportsCell = kRequestsCell;
+inline constexpr std::size_t kRequestMessagesCell = 1;
+inline constexpr std::size_t kResponseMessagesCell = 2;
 
 // What one side of the two banks holds; see shard.h for the two banks.
 struct alignas(64) SeriesBank {

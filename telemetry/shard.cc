@@ -100,14 +100,9 @@ void Shard::request_completed(const RequestFacts& facts, std::uint64_t in_flight
                       .protocol = facts.protocol,
                       .policy = facts.policy,
                       .own = own_};
-  Series* series = &find(key, cache);
-  std::size_t bank = enter();
-  while (series->state.load(std::memory_order_relaxed) != Series::State::live) {
-    leave();  // it is being expired: ask for it again, outside, because that may lock
-    series = &find(key, cache);
-    bank = enter();
-  }
-  auto& cells = series->banks[bank].cells;
+  std::size_t bank = 0;
+  Series& series = enter_with(key, cache, bank);
+  auto& cells = series.banks[bank].cells;
   cells[kRequestsCell].add(1);
   cells[kDurationCell + duration_bucket(facts.duration_us)].add(1);
   cells[kRequestBytesCell + size_bucket(facts.request_bytes)].add(1);
@@ -120,7 +115,36 @@ void Shard::request_completed(const RequestFacts& facts, std::uint64_t in_flight
   ledger.in_flight.set(in_flight);
   ledger.touched.set(1);
   leave();
-  if (is_overflow(series->key)) add(Counter::requests_overflowed);
+  if (is_overflow(series.key)) add(Counter::requests_overflowed);
+}
+
+void Shard::messages_counted(const MessageFacts& facts, std::uint64_t in_flight,
+                             SeriesCache& cache) noexcept {
+  const SeriesKey key{.peer = facts.peer.id,
+                      .destination = facts.destination.id,
+                      .reporter = facts.reporter,
+                      .own = own_,
+                      .kind = SeriesKind::messages};
+  std::size_t bank = 0;
+  auto& cells = enter_with(key, cache, bank).banks[bank].cells;
+  cells[kReportsCell].add(1);
+  cells[kRequestMessagesCell].add(facts.request_messages);
+  cells[kResponseMessagesCell].add(facts.response_messages);
+  LedgerBank& ledger = ledger_[bank];
+  ledger.in_flight.set(in_flight);
+  ledger.touched.set(1);
+  leave();
+}
+
+Series& Shard::enter_with(const SeriesKey& key, SeriesCache& cache, std::size_t& bank) noexcept {
+  Series* series = &find(key, cache);
+  bank = enter();
+  while (series->state.load(std::memory_order_relaxed) != Series::State::live) {
+    leave();  // it is being expired: ask for it again, outside, because that may lock
+    series = &find(key, cache);
+    bank = enter();
+  }
+  return *series;
 }
 
 // --- the table of series ------------------------------------------------------------------------

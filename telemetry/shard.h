@@ -62,6 +62,8 @@ class Shard {
   void request_started(std::uint64_t in_flight) noexcept;
   void request_completed(const RequestFacts& facts, std::uint64_t in_flight,
                          SeriesCache& cache) noexcept;
+  void messages_counted(const MessageFacts& facts, std::uint64_t in_flight,
+                        SeriesCache& cache) noexcept;
 
   // --- own metrics: add(Counter::retries), add(Counter::limits_hit, 1, Limit::connections) ---
   template <class... Labels>
@@ -106,6 +108,8 @@ class Shard {
 
   std::size_t enter() noexcept;
   void leave() noexcept;
+  // Enters with a live series of this key in hand; `bank` is the one to write.
+  Series& enter_with(const SeriesKey& key, SeriesCache& cache, std::size_t& bank) noexcept;
   Series& find(const SeriesKey& key, SeriesCache& cache);
   Series* lookup(const SeriesKey& key) noexcept;
   Series* live(const SeriesKey& key) noexcept;

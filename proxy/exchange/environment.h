@@ -45,6 +45,7 @@ struct Downstream {
   std::string own_principal;
   filter::PeerMemo peer;
   telemetry::SeriesCache series;
+  telemetry::SeriesCache messages;
 };
 
 }  // namespace proxy::exchange

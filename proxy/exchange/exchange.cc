@@ -2,6 +2,7 @@
 // The end of a request, where facts become metrics, is in finish.cc.
 #include "proxy/exchange/exchange.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -37,7 +38,8 @@ Exchange::Exchange(ExchangePool& pool, Environment& environment)
       scope_{.worker = environment.filters, .direction = telemetry::Direction::inbound},
       attempt_(*this),
       deadline_(environment.loop, [this] { deadline_passed(); }),
-      progress_(environment.loop, [this] { stalled(); }) {}
+      progress_(environment.loop, [this] { stalled(); }),
+      grpc_due_(environment.loop, [this] { grpc_due(); }) {}
 
 void Exchange::start(http::ServerStream& from, Downstream& downstream,
                      std::shared_ptr<const Rules> rules, Error refusal) {
@@ -70,6 +72,7 @@ void Exchange::on_head(http::RequestHead& head) {
   if (rules_->config->timeouts.request.count() != 0) {
     deadline_.start(rules_->config->timeouts.request);
   }
+  begin_grpc();
   watch_progress();
   scope_.plan = &rules_->routes->match(head_.authority_view());
   if (const auto passed = rules_->filters->on_request(head_, scope_); !passed) {
@@ -97,13 +100,14 @@ void Exchange::on_refused(Error why) {
 }
 
 void Exchange::on_data(Chain body) {
-  watch_progress();
   const std::size_t bytes = body.size();
   body_received_ += bytes;
+  watch_progress();
   if (replying_) {
     stream->consume(bytes);  // the answer is given; the codec decides how much more to take
     return;
   }
+  grpc_.request_data(body);
   if (!tunnel_) keep_for_replay(body);
   if (attempt_.ready()) {
     body_given_ = true;
@@ -208,8 +212,8 @@ bool Exchange::may_retry(const Error& why) const {
 
 // Credit goes back when bytes left towards upstream; a replay sends some a second time.
 void Exchange::request_sent(std::size_t bytes) {
-  watch_progress();
   body_sent_upstream_ += bytes;
+  watch_progress();
   if (body_sent_upstream_ <= body_credited_ || !stream) return;
   const std::uint64_t fresh = body_sent_upstream_ - body_credited_;
   body_credited_ = body_sent_upstream_;
@@ -228,6 +232,7 @@ void Exchange::response_head(http::ResponseHead& head) {
   const std::uint64_t now = environment_.loop.now_us();
   scope_.upstream_us = now - upstream_start_us_;
   rules_->filters->on_response(head, scope_);
+  grpc_.response_head(head);
   code_ = head.status;
   tunnel_ = head.status == 101;
   if (tunnel_) deadline_.stop();  // the request is over, what follows is a conversation
@@ -239,12 +244,15 @@ void Exchange::response_head(http::ResponseHead& head) {
 }
 
 void Exchange::response_data(Chain body) {
+  grpc_.response_data(body);
+  response_unsent_ += body.size();
   watch_progress();
   stream->send_data(std::move(body));
 }
 
 void Exchange::response_end(http::HeaderMap trailers) {
   response_ended_ = true;
+  grpc_.response_end(trailers);
   // An answer before the whole request was sent: the rest has nowhere to go.
   if (!tunnel_ && attempt_.active()) {
     attempt_.cancel(make_error(Code::not_reusable, Side::local));
@@ -255,6 +263,7 @@ void Exchange::response_end(http::HeaderMap trailers) {
 }
 
 void Exchange::on_sent(std::size_t bytes) {
+  response_unsent_ -= std::min<std::uint64_t>(bytes, response_unsent_);
   watch_progress();
   if (attempt_.ready()) attempt_.stream->consume(bytes);
 }
@@ -270,16 +279,19 @@ void Exchange::reply(Error why) {
     return;
   }
   replying_ = true;
-  http::Reply made = http::make_reply(why);
+  http::Reply made = grpc_.active() ? http::make_grpc_reply(why) : http::make_reply(why);
+  grpc_.replied(grpc_status(why.code));
   rules_->filters->on_local_reply(made.head, scope_);
   code_ = made.head.status;
   first_byte_us_ = environment_.loop.now_us() - start_us_;
   deadline_.stop();
   watch_progress();  // the client has yet to take it
   stream->send_head(made.head);
-  Chain text;
-  text.append_copy(environment_.loop.chunks(), made.body);
-  stream->send_data(std::move(text));
+  if (!made.body.empty()) {
+    Chain text;
+    text.append_copy(environment_.loop.chunks(), made.body);
+    stream->send_data(std::move(text));
+  }
   stream->send_end({});
   response_ended_ = true;
   // What waits for an upstream goes nowhere; its credit lets the codec discard the rest.
@@ -316,10 +328,13 @@ void Exchange::deadline_passed() {
 }
 
 // Something moved. Runs from the request's head to the response's last byte, so that neither side
-// can hold the other up by silence.
+// can hold the other up by silence. A gRPC stream may be silent for long when both sides have all
+// that the other sent: that is a watch, and not a stall.
 void Exchange::watch_progress() {
   const auto& timeouts = rules_->config->timeouts;
-  const auto idle = tunnel_ ? timeouts.tunnel_idle : timeouts.body_idle;
+  const bool watching = grpc_.active() && !replying_ && response_unsent_ == 0 &&
+                        body_sent_upstream_ >= body_received_;
+  const auto idle = tunnel_ || watching ? timeouts.tunnel_idle : timeouts.body_idle;
   if (idle.count() == 0) {
     progress_.stop();
   } else {

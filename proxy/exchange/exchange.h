@@ -11,6 +11,7 @@
 
 #include "proxy/exchange/attempt.h"
 #include "proxy/exchange/environment.h"
+#include "proxy/exchange/grpc_call.h"
 #include "proxy/http/stream.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/timer.h"
@@ -60,6 +61,10 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   void deadline_passed();
   void stalled();
   void watch_progress();
+  void begin_grpc();
+  void grpc_due();
+  bool deadline_exceeded();
+  void report_messages();
   void finish(http::Wire wire);
   void count_refused(Error why);
   telemetry::DestinationRef destination();
@@ -85,6 +90,8 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   Error refusal_{};
   net::Timer deadline_;  // first the head's, then the whole request's
   net::Timer progress_;  // nothing moves
+  net::Timer grpc_due_;  // the deadline of a gRPC call, and its reports
+  GrpcCall grpc_;
   telemetry::Flags flags_;
   std::string_view details_;
   std::string upstream_principal_;  // of the last attempt's connection
@@ -96,6 +103,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   std::uint64_t body_received_ = 0;
   std::uint64_t body_credited_ = 0;       // request body bytes whose credit went back
   std::uint64_t body_sent_upstream_ = 0;  // by the present attempt, from the body's beginning
+  std::uint64_t response_unsent_ = 0;     // response body bytes that the client has yet to take
   unsigned attempts_ = 0;
   std::uint16_t code_ = 0;  // of the response head sent; 0: none was
   bool head_received_ = false;

@@ -98,11 +98,14 @@ void Exchange::finish(http::Wire wire) {
   // Both may be due in this very tick.
   deadline_.stop();
   progress_.stop();
+  grpc_due_.stop();
   const std::uint64_t now = environment_.loop.now_us();
   const bool outbound = scope_.direction == telemetry::Direction::outbound;
   telemetry::RequestFacts facts;
   facts.reporter = outbound ? telemetry::Reporter::source : telemetry::Reporter::destination;
   facts.response_code = code_;
+  facts.protocol = grpc_.active() ? telemetry::Protocol::grpc : telemetry::Protocol::http;
+  facts.grpc_status = grpc_.status(code_);
   facts.peer = scope_.peer;
   facts.destination = destination();
   facts.flags = flags_;
@@ -132,6 +135,7 @@ void Exchange::finish(http::Wire wire) {
 
   attempt_.cancel(make_error(Code::downstream_closed, Side::downstream));
   if (retrying_) cluster_->retry_ended();
+  if (grpc_.active()) report_messages();
   unlink();
   telemetry::Shard& shard = environment_.filters.shard;
   shard.add(telemetry::Counter::bytes, wire.received, scope_.direction, telemetry::Way::received);
@@ -176,7 +180,8 @@ void Exchange::clear() {
   scope_.request_id = {};
   scope_.peer_sent_id = scope_.peer_sent_metadata = scope_.peer_named_operation = false;
   upstream_start_us_ = first_byte_us_ = 0;
-  body_received_ = body_credited_ = body_sent_upstream_ = 0;
+  body_received_ = body_credited_ = body_sent_upstream_ = response_unsent_ = 0;
+  grpc_ = {};
   attempts_ = 0;
   code_ = 0;
   head_received_ = request_ended_ = response_ended_ = replying_ = tunnel_ = retrying_ = false;

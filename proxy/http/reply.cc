@@ -2,8 +2,11 @@
 // Not the place that decides which error it is.
 #include "proxy/http/reply.h"
 
+#include <charconv>
+
 #include "proxy/base/assert.h"
 #include "proxy/http/fault.h"
+#include "proxy/http/grpc.h"
 
 namespace proxy::http {
 
@@ -24,6 +27,23 @@ Reply make_reply(Error why) {
   if (status == 405) {
     reply.head.headers.add("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
   }
+  return reply;
+}
+
+void add_grpc_status(HeaderMap& headers, Error why) {
+  char digits[3];
+  const auto end = std::to_chars(std::begin(digits), std::end(digits), grpc_status(why.code)).ptr;
+  headers.add(NameId::grpc_status, {std::begin(digits), end});
+  headers.add(NameId::grpc_message, grpc_message(text_of(why)));
+}
+
+Reply make_grpc_reply(Error why) {
+  ASSERT(reply_status(why.code) != 0);
+  Reply reply;
+  reply.head.status = 200;
+  reply.head.reason = reply.head.headers.put(reason_phrase(200));
+  reply.head.headers.add(NameId::content_type, "application/grpc");
+  add_grpc_status(reply.head.headers, why);
   return reply;
 }
 

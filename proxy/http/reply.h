@@ -16,7 +16,12 @@ struct Reply {
 
 // The answer to `why`. Only when reply_status(why.code) is not 0.
 Reply make_reply(Error why);
-// The same with another status or text (filters, health checks). `body` must outlive the reply.
+// The same to a gRPC client: trailers-only, with HTTP status 200, and no body. What a gRPC library
+// would make of a bare HTTP status is a guess; this says what is meant.
+Reply make_grpc_reply(Error why);
+// grpc-status and grpc-message of `why`, as headers of such a reply or as trailers.
+void add_grpc_status(HeaderMap& headers, Error why);
+// make_reply with another status or text (filters, health checks). `body` must outlive the reply.
 Reply make_reply(std::uint16_t status, std::string_view body);
 
 }  // namespace proxy::http

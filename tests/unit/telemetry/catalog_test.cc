@@ -15,6 +15,8 @@ TEST_CASE("golden list of metrics", "[unit]") {
                                      "istio_request_duration_milliseconds",
                                      "istio_request_bytes",
                                      "istio_response_bytes",
+                                     "istio_request_messages_total",
+                                     "istio_response_messages_total",
                                      "istio_build",
                                      "hoplite_requests_started_total",
                                      "hoplite_requests_completed_total",

@@ -284,13 +284,16 @@ TEST_CASE("every family of the list is in a scrape, and hoplite_series counts th
           "[unit]") {
   Collector collector(options());
   Shard& shard = collector.add_shard();
-  complete(shard, request(shard));
+  const RequestFacts facts = request(shard);
+  complete(shard, facts);
+  SeriesCache cache;
+  record(shard, MessageFacts{.peer = facts.peer, .destination = facts.destination}, 0, cache);
   collector.registry().intern_rule("r");
   collector.set_certificate_expiry(1);
   const std::string text = whole_text(collector.scrape());
   const auto samples = read_samples(text);
   CHECK(sum_of(samples, "hoplite_series") == static_cast<double>(samples.size()));
-  CHECK(sum_of(samples, "hoplite_label_sets") == 1);
+  CHECK(sum_of(samples, "hoplite_label_sets") == 2);
   std::multiset<std::string> types;
   std::istringstream lines(text);
   std::string line;
