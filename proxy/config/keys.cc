@@ -42,15 +42,23 @@ Slot of_rule(AllowRule& rule) {
   return slot_for(rule.*Member);
 }
 
-Slot workers(Config& config) {
-  return &config.workers;
+template <auto Member>
+Slot of_port(InboundPort& port) {
+  return slot_for(port.*Member);
+}
+
+template <auto Member>
+Slot at_top(Config& config) {
+  return slot_for(config.*Member);
 }
 
 constexpr auto kWorkload = &Config::workload;
 constexpr auto kInbound = &Config::inbound;
 constexpr auto kOutbound = &Config::outbound;
+constexpr auto kDetection = &Config::detection;
 constexpr auto kMtls = &Config::mtls;
 constexpr auto kStats = &Config::stats;
+constexpr auto kAgent = &Config::agent;
 constexpr auto kLog = &Config::log;
 constexpr auto kLimits = &Config::limits;
 constexpr auto kTimeouts = &Config::timeouts;
@@ -94,11 +102,26 @@ const std::array kKeys{
         "HTTP version spoken to the app; `auto`: the one a request came in.",
         {.choices = "auto|http1|http2"}},
 
+    Key{"inbound.app_address", Kind::choice, in<kInbound, &Inbound::app_address>,
+        "Interception: the app is reached at the address a connection was going to, or at "
+        "127.0.0.1 and ::1.", {.choices = "original|loopback"}},
+    Key{"inbound.ports", Kind::ports, in<kInbound, &Inbound::ports>,
+        "Interception: the app's ports and what they carry; others are then counted as "
+        "`InboundPassthroughCluster`.", {.max = 256}},
+    Key{"inbound.ports[].port", Kind::count, of_port<&InboundPort::port>,
+        "The port.", {.min = 1, .max = 65535, .default_note = "required"}},
+    Key{"inbound.ports[].traffic", Kind::choice, of_port<&InboundPort::traffic>,
+        "What its clients say: `any` is found out; `http` and `tcp` wait for nothing.",
+        {.choices = "any|http|tcp"}},
+    Key{"inbound.ports[].service", Kind::text, of_port<&InboundPort::service>,
+        "As `inbound.service`, for this port.", {.default_note = "`inbound.service`"}},
+
     Key{"outbound.listen", Kind::listen, in<kOutbound, &Outbound::listen>,
         "Where the workload sends its requests to other services.", {.reloadable = false}},
     Key{"outbound.unknown_host", Kind::choice, in<kOutbound, &Outbound::unknown_host>,
-        "What a request to a host of no service gets: 502, counted as `BlackHoleCluster`.",
-        {.choices = "refuse"}},
+        "What is bound for no service gets: requests 502 and connections closed, counted as "
+        "`BlackHoleCluster`; or, under interception, its way to where it was going, counted as "
+        "`PassthroughCluster`.", {.choices = "refuse|passthrough"}},
     Key{"outbound.services", Kind::services, in<kOutbound, &Outbound::services>,
         "The services that may be called.", {.max = 1000}},
     Key{"outbound.services[].name", Kind::text, of_service<&Service::name>,
@@ -112,7 +135,16 @@ const std::array kKeys{
         "Its port: Host may name this port or none.", {.min = 1, .max = 65535}},
     Key{"outbound.services[].endpoints", Kind::endpoints, of_service<&Service::endpoints>,
         "Where it runs; an empty list: nowhere at present (503 UH).",
-        {.min = 0, .max = 256, .default_note = "required"}},
+        {.min = 0, .max = 256, .default_note = "required, but with `resolution: original`"}},
+    Key{"outbound.services[].addresses", Kind::networks, of_service<&Service::addresses>,
+        "Interception: its addresses and CIDRs, by which, with `port`, connections are matched.",
+        {.max = 64}},
+    Key{"outbound.services[].resolution", Kind::choice, of_service<&Service::resolution>,
+        "Whether connections go to its endpoints, or each to where it was going.",
+        {.choices = "endpoints|original"}},
+    Key{"outbound.services[].traffic", Kind::choice, of_service<&Service::traffic>,
+        "What its clients say: `any` is found out; `http` and `tcp` wait for nothing.",
+        {.choices = "any|http|tcp"}},
     Key{"outbound.services[].balance", Kind::choice, of_service<&Service::balance>,
         "How an endpoint is chosen (`least_request`: the better of two taken at random).",
         {.choices = "round_robin|least_request"}},
@@ -129,6 +161,14 @@ const std::array kKeys{
         {.max = 64}},
     Key{"outbound.services[].tls.sni", Kind::text, of_service_tls<&ServiceTls::sni>,
         "Server name sent.", {.default_note = "`outbound_.PORT_._.HOST`"}},
+
+    Key{"interception", Kind::choice, at_top<&Config::interception>,
+        "How the listeners learn where connections were going: not at all, from `REDIRECT` rules, "
+        "or inbound from `TPROXY` rules (`hoplite redirect` makes them).",
+        {.choices = "none|redirect|tproxy", .reloadable = false}},
+    Key{"detection.eager_after", Kind::duration, in<kDetection, &Detection::eager_after>,
+        "Interception: a client that has been silent for so long gets its destination connected as "
+        "TCP, in case the server speaks first.", {.min = 1, .max = 60'000}},
 
     Key{"mtls.mode", Kind::choice, in<kMtls, &Mtls::mode>,
         "Inbound: plaintext only, mTLS and plaintext on one port, or mTLS only.",
@@ -164,6 +204,21 @@ const std::array kKeys{
     Key{"stats.idle_expiry", Kind::duration, in<kStats, &Stats::idle_expiry>,
         "A label set without traffic for so long leaves the metrics.",
         {.min = 1000, .max = 365 * kDay, .zero_is_off = true}},
+
+    Key{"agent.listen", Kind::listen, in<kAgent, &Agent::listen>,
+        "Where Istio's agent would be: metrics of proxy and app in one, the app's probes, `/drain` "
+        "and `/quitquitquit`; such as `*:15020`.", {.reloadable = false}},
+    Key{"agent.admin_listen", Kind::listen, in<kAgent, &Agent::admin_listen>,
+        "A further listener for metrics and health, such as `127.0.0.1:15000`.",
+        {.reloadable = false}},
+    Key{"agent.metrics_port", Kind::count, in<kAgent, &Agent::metrics_port>,
+        "Port of the app's own metrics on loopback.",
+        {.min = 1, .max = 65535, .zero_is_off = true}},
+    Key{"agent.metrics_path", Kind::text, in<kAgent, &Agent::metrics_path>,
+        "Path of the app's own metrics.", {.min = 1, .max = 2048}},
+    Key{"agent.probers", Kind::text, in<kAgent, &Agent::probers>,
+        "The app's probes by their path on `agent.listen`: JSON as Istio's "
+        "`ISTIO_KUBE_APP_PROBERS`.", {.max = 65536}},
 
     Key{"log.access", Kind::choice, in<kLog, &Log::access>,
         "Which requests get a line in the access log.", {.choices = "off|errors|all"}},
@@ -231,7 +286,7 @@ const std::array kKeys{
         "How long readiness says 503 before the drain begins.",
         {.min = 1, .max = kDay, .zero_is_off = true}},
 
-    Key{"workers", Kind::count, workers,
+    Key{"workers", Kind::count, at_top<&Config::workers>,
         "Worker threads.", {.min = 1, .max = 64, .reloadable = false,
         .default_note = "the cores, at most 2"}},
 };

@@ -32,8 +32,10 @@ enum class Kind : std::uint8_t {
   hosts,
   endpoints,
   text_map,
+  networks,
   services,
   rules,
+  ports,
 };
 
 /// An enum field seen as its index into Traits::choices (all our enums are std::uint8_t from 0).
@@ -46,12 +48,14 @@ using Slot =
     std::variant<std::string*, bool*, std::size_t*, unsigned*, std::uint16_t*, Milliseconds*,
                  ListenAddress*, Endpoint*, ChoiceSlot, std::vector<std::string>*,
                  std::vector<Endpoint>*, std::map<std::string, std::string>*,
-                 std::vector<AllowRule>*, std::vector<Service>*>;
+                 std::vector<AllowRule>*, std::vector<Service>*, std::vector<InboundPort>*>;
 
-/// What a key's path starts in: the whole, one item of outbound.services, one of mtls.allow.
-using Object = std::variant<Config*, Service*, AllowRule*>;
+/// What a key's path starts in: the whole, one item of outbound.services, one of mtls.allow, one of
+/// inbound.ports.
+using Object = std::variant<Config*, Service*, AllowRule*, InboundPort*>;
 
-using Accessor = std::variant<Slot (*)(Config&), Slot (*)(Service&), Slot (*)(AllowRule&)>;
+using Accessor = std::variant<Slot (*)(Config&), Slot (*)(Service&), Slot (*)(AllowRule&),
+                              Slot (*)(InboundPort&)>;
 
 /// What most keys leave at its default.
 struct Traits {
@@ -107,7 +111,7 @@ Slot slot_of(const Key& key, Object object);
 /// field as it was; nothing when it was set.
 std::optional<std::string> assign(const Key& key, Slot slot, std::string_view text);
 
-/// Adds an item to a list of texts, hosts or endpoints; likewise.
+/// Adds an item to a list of texts, hosts, endpoints or networks; likewise.
 std::optional<std::string> append(const Key& key, Slot slot, std::string_view text);
 
 /// A scalar as text that assign() takes; empty for a listener or endpoint that is not set.

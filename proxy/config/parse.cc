@@ -148,6 +148,13 @@ class Reader {
         if (item.IsNull()) report(place(item), path, "found nothing; allowed: a map");
         std::get<std::vector<Service>*>(slot)->push_back(std::move(service));
       });
+    } else if (key.kind == Kind::ports) {
+      list(key, node, shown, [&](const YAML::Node& item, const std::string& path) {
+        InboundPort port;
+        section(item, "inbound.ports[]", path, &port);
+        if (item.IsNull()) report(place(item), path, "found nothing; allowed: a map");
+        std::get<std::vector<InboundPort>*>(slot)->push_back(std::move(port));
+      });
     } else if (key.kind == Kind::rules) {
       list(key, node, shown, [&](const YAML::Node& item, const std::string& path) {
         std::get<std::vector<AllowRule>*>(slot)->push_back(rule(item, path));

@@ -94,6 +94,10 @@ class Printer {
       each(**services, [&](Service& service, const std::string& path) {
         return item("outbound.services[]", path, &service, indent);
       });
+    } else if (auto* const* ports = std::get_if<std::vector<InboundPort>*>(&slot)) {
+      each(**ports, [&](InboundPort& port, const std::string& path) {
+        return item("inbound.ports[]", path, &port, indent);
+      });
     }
     return out;
   }

@@ -17,12 +17,14 @@ std::string in_code(std::string_view text) {
   return fmt::format("`{}`", text);
 }
 
-std::string default_of(const Key& key, Config& config, Service& service, AllowRule& rule) {
+std::string default_of(const Key& key, Config& config, Service& service, AllowRule& rule,
+                       InboundPort& port) {
   if (!key.traits.default_note.empty()) return std::string(key.traits.default_note);
   if (!is_scalar(key.kind)) return key.traits.min > 0 ? "required" : "none";
   Object object = &config;
   if (key.path.starts_with("outbound.services[]")) object = &service;
   if (key.path.starts_with("mtls.allow[]")) object = &rule;
+  if (key.path.starts_with("inbound.ports[]")) object = &port;
   const auto text = text_of(key, slot_of(key, object));
   if (text.empty()) return key.traits.min > 0 ? "required" : "none";
   return text == "0" && key.traits.zero_is_off ? "`0` (off)" : in_code(text);
@@ -47,6 +49,7 @@ std::string values_of(const Key& key) {
     case Kind::endpoints:
       return fmt::format("list of {} to {} endpoints", key.traits.min, key.traits.max);
     case Kind::services:
+    case Kind::ports:
       return fmt::format("list of at most {} maps, keys below", key.traits.max);
     case Kind::rules:
       return fmt::format("list of at most {}", key.traits.max);
@@ -82,10 +85,11 @@ std::string config_reference_markdown() {
   auto config = default_config();
   Service service;
   AllowRule rule;
+  InboundPort port;
   std::string out = "| key | default | values | meaning |\n|---|---|---|---|\n";
   for (const auto& key : keys()) {
     out += fmt::format("| `{}`{} | {} | {} | {} |\n", key.path, key.traits.reloadable ? "" : " *",
-                       default_of(key, config, service, rule), values_of(key), key.help);
+                       default_of(key, config, service, rule, port), values_of(key), key.help);
   }
   out += kForms;
   return out;

@@ -65,10 +65,30 @@ struct Workload {
 /// Which HTTP version an upstream is spoken to in; `automatic`: the one the request came in.
 enum class Protocol : std::uint8_t { automatic, http1, http2 };
 
+/// How the listeners learn where a connection was going: not at all; from conntrack, to which the
+/// nat rules told it (SO_ORIGINAL_DST); or inbound from the local address, since TPROXY leaves it.
+enum class Interception : std::uint8_t { none, redirect, tproxy };
+
+/// What the clients of a port say. `any` is found out from the first bytes (detect/); the others
+/// wait for nothing: http is never connected before a request, tcp is connected at once.
+enum class Traffic : std::uint8_t { any, http, tcp };
+
+/// One of inbound.ports: what arrives for this port of the pod.
+struct InboundPort {
+  std::uint16_t port = 0;  ///< 1..65535; required
+  Traffic traffic = Traffic::any;
+  std::string service;  ///< as Inbound::service, for this port; default: that
+  bool operator==(const InboundPort&) const = default;
+};
+
+/// Which address of the pod intercepted connections are passed on to.
+enum class AppAddress : std::uint8_t { original, loopback };
+
 /// What a ClientHello without an istio ALPN gets on the inbound listener.
 enum class OtherTls : std::uint8_t { terminate, pass };
 
-/// Traffic that arrives for the workload. Served when `listen` is set; then `app` is set too.
+/// Traffic that arrives for the workload. Served when `listen` is set; then `app` is set too, but
+/// under interception, where each connection goes to the port it was meant for.
 struct Inbound {
   ListenAddress listen;  ///< server; not reloadable
   Endpoint app;          ///< upstream: the workload's own port
@@ -77,12 +97,20 @@ struct Inbound {
   std::string service;
   OtherTls other_tls = OtherTls::terminate;  ///< server/accept; pass = to the app as raw TCP
   Protocol protocol = Protocol::automatic;   ///< upstream/: how the app is spoken to
+  AppAddress app_address = AppAddress::original;  ///< interception only; server/
+  /// Ports that say what they carry; at most 256. Interception only. Empty: all are `service`'s;
+  /// else what arrives at others is counted as InboundPassthroughCluster.
+  std::vector<InboundPort> ports;
   bool operator==(const Inbound&) const = default;
 };
 
-/// What a request to a host that is no service gets. `refuse`: 502, counted as BlackHoleCluster.
-/// (Passing through to the original destination needs interception and joins with it.)
-enum class UnknownHost : std::uint8_t { refuse };
+/// What is bound for no service gets. `refuse`: requests 502, connections closed, counted as
+/// BlackHoleCluster. `passthrough`: on to where it was going (interception only),
+/// PassthroughCluster.
+enum class UnknownHost : std::uint8_t { refuse, passthrough };
+
+/// Where a service's connections go: to its endpoints, or to where each was going.
+enum class Resolution : std::uint8_t { endpoints, original };
 
 enum class Balance : std::uint8_t { round_robin, least_request };
 
@@ -110,6 +138,11 @@ struct Service {
   /// The service's port: Host may name this port or none. 1..65535, default 80.
   std::uint16_t port = 80;
   std::vector<Endpoint> endpoints;  ///< 0..256; none: requests get 503 UH
+  /// Its cluster IPs, and CIDRs ("10.0.0.0/8"), at most 64: with `port`, what intercepted
+  /// connections are matched by; route/.
+  std::vector<std::string> addresses;
+  Traffic traffic = Traffic::any;                 ///< server/
+  Resolution resolution = Resolution::endpoints;  ///< route/, server/
   Balance balance = Balance::round_robin;
   Protocol protocol = Protocol::automatic;  ///< upstream/
   /// HTTP/1 requests share HTTP/2 connections. Only with tls.mode mutual, and not with protocol
@@ -125,6 +158,13 @@ struct Outbound {
   UnknownHost unknown_host = UnknownHost::refuse;  ///< route/, exchange/
   std::vector<Service> services;                   ///< at most 1,000
   bool operator==(const Outbound&) const = default;
+};
+
+/// Finding out what an intercepted connection speaks (server/).
+struct Detection {
+  /// A client that has said nothing for so long gets the original destination connected as TCP.
+  Milliseconds eager_after{10};
+  bool operator==(const Detection&) const = default;
 };
 
 enum class MtlsMode : std::uint8_t { off, permissive, strict };
@@ -161,6 +201,19 @@ struct Stats {
   /// A label set without traffic for this long leaves the scrape; 0 = never (telemetry/shard).
   Milliseconds idle_expiry{0};
   bool operator==(const Stats&) const = default;
+};
+
+/// What Istio's agent does beside the proxy (server/agent_listener): one port for the metrics of
+/// proxy and app, for the app's probes, and to ask for the end.
+struct Agent {
+  ListenAddress listen;            ///< e.g. *:15020; default none; not reloadable
+  ListenAddress admin_listen;      ///< metrics and health on loopback, 15000; default none
+  std::uint16_t metrics_port = 0;  ///< where the app has its metrics; 0 = it has none
+  std::string metrics_path = "/metrics";
+  /// The app's probes, as Istio's ISTIO_KUBE_APP_PROBERS has them: JSON, from the path on `listen`
+  /// to the probe as it was.
+  std::string probers;
+  bool operator==(const Agent&) const = default;
 };
 
 enum class AccessLog : std::uint8_t { off, errors, all };
@@ -220,8 +273,11 @@ struct Config {
   Workload workload;
   Inbound inbound;
   Outbound outbound;
+  Interception interception = Interception::none;  ///< not reloadable; server/
+  Detection detection;
   Mtls mtls;
   Stats stats;
+  Agent agent;
   Log log;
   Limits limits;
   Timeouts timeouts;

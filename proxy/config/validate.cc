@@ -80,6 +80,7 @@ class Validator {
     if (std::find(failed_.begin(), failed_.end(), std::string()) != failed_.end()) return;
     listeners();
     inbound();
+    ports();
     services();
     mtls();
     rules();
@@ -113,11 +114,13 @@ class Validator {
       }
       return;
     }
-    const std::array<std::pair<std::string_view, const ListenAddress*>, 4> all{{
+    const std::array<std::pair<std::string_view, const ListenAddress*>, 6> all{{
         {"inbound.listen", &in.listen},
         {"outbound.listen", &out.listen},
         {"stats.listen", &config_.stats.listen},
         {"stats.ready_listen", &config_.stats.ready_listen},
+        {"agent.listen", &config_.agent.listen},
+        {"agent.admin_listen", &config_.agent.admin_listen},
     }};
     for (std::size_t b = 1; b < all.size(); ++b) {
       for (std::size_t a = 0; a < b; ++a) {
@@ -134,7 +137,13 @@ class Validator {
 
   void inbound() {
     const auto& in = config_.inbound;
-    if (in.listen.is_set() && !in.app.is_set()) {
+    if (intercepts()) {
+      if (in.app.is_set()) {
+        error("inbound.app",
+              "found with interception, where each connection goes on to the port it "
+              "was meant for; allowed: with interception none");
+      }
+    } else if (in.listen.is_set() && !in.app.is_set()) {
       say(Severity::error, "inbound.listen", "inbound.app",
           "missing: inbound.listen needs it; set it to where the app listens (--to)");
     }
@@ -170,11 +179,17 @@ class Validator {
       say(Severity::error, "outbound.services", "outbound.listen",
           "missing: outbound.services needs it; set it to where the app sends its requests");
     }
-    if (out.services.empty() && out.listen.is_set()) {
+    if (out.unknown_host == UnknownHost::passthrough && !intercepts()) {
+      error("outbound.unknown_host",
+            "found \"passthrough\" without interception: nobody knows where it was going; "
+            "allowed: refuse, or interception redirect or tproxy");
+    }
+    if (out.services.empty() && out.listen.is_set() && out.unknown_host == UnknownHost::refuse) {
       say(Severity::warning, "outbound.listen", "outbound.services",
           "empty: every outbound request is refused with 502");
     }
     std::map<std::pair<std::string, std::uint16_t>, std::string> owners;
+    std::map<std::pair<std::string, std::uint16_t>, std::string> holders;
     for (std::size_t i = 0; i < out.services.size(); ++i) {
       const auto path = fmt::format("outbound.services[{}]", i);
       service(out.services[i], path);
@@ -186,6 +201,15 @@ class Validator {
               fmt::format("found {}: {} has this host with port {} already", quoted(host),
                           owner->second, out.services[i].port));
       }
+      for (std::size_t a = 0; a < out.services[i].addresses.size(); ++a) {
+        const auto& address = out.services[i].addresses[a];
+        const auto [holder, fresh] =
+            holders.emplace(std::pair(address, out.services[i].port), path);
+        if (fresh) continue;
+        error(fmt::format("{}.addresses[{}]", path, a),
+              fmt::format("found {}: {} has this address with port {} already", quoted(address),
+                          holder->second, out.services[i].port));
+      }
     }
   }
 
@@ -193,6 +217,9 @@ class Validator {
     for (const auto* name : {"hosts", "endpoints"}) {
       const auto key = fmt::format("{}.{}", path, name);
       if (origins_.has(key)) continue;
+      if (name == std::string_view("endpoints") && service.resolution == Resolution::original) {
+        continue;
+      }
       error(key, fmt::format("missing; allowed: {}", allowed(*find_shown_key(key))));
     }
     for (std::size_t e = 0; e < service.endpoints.size(); ++e) {
@@ -201,6 +228,7 @@ class Validator {
             fmt::format("found {}: this is outbound.listen, requests would go in a circle",
                         quoted(service.endpoints[e].text)));
     }
+    interception_of(service, path);
     const auto& tls = service.tls;
     const auto mode = path + ".tls.mode";
     if (service.upgrade && service.protocol == Protocol::http1) {
@@ -226,6 +254,46 @@ class Validator {
       }
       if (!tls.sni.empty()) {
         error(path + ".tls.sni", "found with tls.mode off; allowed: with tls.mode mutual");
+      }
+    }
+  }
+
+  bool intercepts() const noexcept { return config_.interception != Interception::none; }
+
+  void interception_of(const Service& service, const std::string& path) {
+    constexpr std::string_view kNeeded = "allowed: with interception redirect or tproxy";
+    if (!service.addresses.empty() && !intercepts()) {
+      error(path + ".addresses", fmt::format("found without interception; {}", kNeeded));
+    }
+    if (service.resolution == Resolution::original && !intercepts()) {
+      error(path + ".resolution",
+            fmt::format("found \"original\" without interception; {}", kNeeded));
+    }
+    if (service.resolution == Resolution::original && !service.endpoints.empty()) {
+      error(path + ".endpoints",
+            "found with resolution original; allowed: with resolution endpoints");
+    }
+    if (service.traffic == Traffic::tcp && service.addresses.empty()) {
+      error(path + ".traffic",
+            "found \"tcp\" without addresses, by which its connections would be "
+            "known; allowed: with addresses");
+    }
+  }
+
+  void ports() {
+    const auto& ports = config_.inbound.ports;
+    if (!ports.empty() && !intercepts()) {
+      error("inbound.ports",
+            "found without interception; allowed: with interception redirect or "
+            "tproxy");
+    }
+    std::set<std::uint16_t> seen;
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+      const auto path = fmt::format("inbound.ports[{}].port", i);
+      if (ports[i].port == 0) {
+        error(path, "missing; allowed: a whole number from 1 to 65535");
+      } else if (!seen.insert(ports[i].port).second) {
+        error(path, fmt::format("found {}: it stands above already", ports[i].port));
       }
     }
   }

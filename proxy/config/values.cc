@@ -224,6 +224,26 @@ std::expected<std::string, std::string> parse_host_pattern(std::string_view text
   return std::unexpected("it is no host name");
 }
 
+std::expected<std::string, std::string> parse_network(std::string_view text) {
+  const auto slash = text.find('/');
+  const auto address = parse_ip(text.substr(0, slash));
+  if (!address) return std::unexpected("it is no IP address");
+  if (slash == std::string_view::npos) return std::string(text);
+  const bool v4 = address->family == Family::ipv4;
+  const auto bits = parse_count(text.substr(slash + 1));
+  if (!bits || *bits > (v4 ? 32U : 128U)) {
+    return std::unexpected(std::string("the prefix is no number up to ") + (v4 ? "32" : "128"));
+  }
+  std::array<unsigned char, 16> bytes{};
+  ::inet_pton(v4 ? AF_INET : AF_INET6, address->text.c_str(), bytes.data());
+  for (std::size_t bit = *bits; bit < (v4 ? 32U : 128U); ++bit) {
+    if ((bytes[bit / 8] >> (7 - bit % 8) & 1) != 0) {
+      return std::unexpected("it has bits beyond its prefix");
+    }
+  }
+  return std::string(text);
+}
+
 std::string duration_text(Milliseconds duration) {
   if (duration == Milliseconds(60'000)) return "60s";  // as people write it
   return text_with_unit(static_cast<std::uint64_t>(duration.count()), kDurationUnits);

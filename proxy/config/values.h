@@ -36,6 +36,9 @@ std::expected<std::string, std::string> parse_host_pattern(std::string_view text
 /// An IP literal without brackets; empty = it is none.
 std::optional<IpAddress> parse_ip(std::string_view text);
 
+/// An IP literal, or a CIDR whose host bits are 0 ("10.0.0.0/8"); as it is.
+std::expected<std::string, std::string> parse_network(std::string_view text);
+
 /// The largest unit that gives a whole number: "90s", "1h", "0"; one minute is "60s".
 std::string duration_text(Milliseconds duration);
 

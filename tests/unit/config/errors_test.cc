@@ -26,10 +26,10 @@ TEST_CASE("unknown and repeated keys") {
   run({
       {"near a right key", "inbound:\n  lisen: \":1\"\n  app: \":2\"\n  listen: \":3\"\n",
        "hoplite.yaml:2:3: inbound.lisen: unknown key; did you mean \"listen\"? allowed: listen, "
-       "app, service, other_tls, protocol\n"},
+       "app, service, other_tls, protocol, app_address, ports\n"},
       {"swapped letters", kBase + "stast: {}\n",
        "hoplite.yaml:2:1: stast: unknown key; did you mean \"stats\"? allowed: workload, inbound, "
-       "outbound, mtls, stats, log, limits, timeouts, workers\n"},
+       "outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, workers\n"},
       {"right key in the wrong place", kBase + "log: {cert: x}\n",
        "hoplite.yaml:2:7: log.cert: unknown key; did you mean \"mtls.cert\"? allowed: access, "
        "format, level\n"},
@@ -37,7 +37,8 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:2:7: log.xyzzyplugh: unknown key; allowed: access, format, level\n"},
       {"a dotted path is no key", kBase + "log.level: info\n",
        "hoplite.yaml:2:1: log.level: unknown key; allowed: workload, "
-       "inbound, outbound, mtls, stats, log, limits, timeouts, workers\n"},
+       "inbound, outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, "
+       "workers\n"},
       {"nor is a path of the table", "outbound: {\"services[].port\": 1, listen: \":1\"}\n",
        "hoplite.yaml:1:12: outbound.services[].port: unknown key; "
        "allowed: listen, unknown_host, services\n"},
@@ -54,8 +55,60 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:4:5: outbound.services[0].endpoints: missing; allowed: a list of 0 to 256 of "
        "HOST:PORT such as \"127.0.0.1:9898\", \"[::1]:9898\", \"backend.local:80\"\n"
        "hoplite.yaml:5:5: outbound.services[0].endpoint: unknown key; did you mean "
-       "\"endpoints\"? allowed: name, namespace, hosts, port, endpoints, balance, protocol, "
-       "upgrade, tls\n"},
+       "\"endpoints\"? allowed: name, namespace, hosts, port, endpoints, addresses, "
+       "resolution, traffic, balance, protocol, upgrade, tls\n"},
+  });
+}
+
+TEST_CASE("interception and what needs it") {
+  const std::string base = "interception: redirect\ninbound: {listen: \"*:15006\"}\n";
+  run({
+      {"nothing more is needed", base, ""},
+      {"an app that each connection names",
+       "interception: redirect\ninbound: {listen: \":1\", app: \":2\"}\n",
+       "hoplite.yaml:2:30: inbound.app: found with interception, where each connection goes on to "
+       "the port it was meant for; allowed: with interception none\n"},
+      {"passing on to nobody knows where",
+       "outbound: {listen: \":1\", unknown_host: passthrough}\n",
+       "hoplite.yaml:1:40: outbound.unknown_host: found \"passthrough\" without interception: "
+       "nobody "
+       "knows where it was going; allowed: refuse, or interception redirect or tproxy\n"},
+      {"ports",
+       "interception: tproxy\ninbound:\n  listen: \":1\"\n  ports:\n"
+       "  - {port: 80}\n  - {port: 80, traffic: tcp}\n  - {traffic: http}\n",
+       "hoplite.yaml:6:12: inbound.ports[1].port: found 80: it stands above already\n"
+       "hoplite.yaml:7:5: inbound.ports[2].port: missing; allowed: a whole number from 1 to "
+       "65535\n"},
+  });
+}
+
+TEST_CASE("addresses of services") {
+  const std::string head = "interception: redirect\noutbound:\n  listen: \":1\"\n  services:\n";
+  run({
+      {"addresses and networks",
+       head + "  - {hosts: [a], endpoints: [\":2\"], addresses: [10.0.0.1, 10.1.0.0/16, "
+              "\"fd00::/8\"]}\n",
+       ""},
+      {"no address", head + "  - {hosts: [a], endpoints: [\":2\"], addresses: [abc]}\n",
+       "hoplite.yaml:5:49: outbound.services[0].addresses[0]: found \"abc\": it is no IP address; "
+       "allowed: a list of 0 to 64 IP addresses, or CIDRs such as \"10.0.0.0/8\"\n"},
+      {"host bits", head + "  - {hosts: [a], endpoints: [\":2\"], addresses: [10.0.0.1/8]}\n",
+       "hoplite.yaml:5:49: outbound.services[0].addresses[0]: found \"10.0.0.1/8\": it has bits "
+       "beyond its prefix; allowed: a list of 0 to 64 IP addresses, or CIDRs such as "
+       "\"10.0.0.0/8\"\n"},
+      {"the same twice",
+       head + "  - {hosts: [a], endpoints: [\":2\"], addresses: [10.0.0.1]}\n"
+              "  - {hosts: [b], endpoints: [\":2\"], addresses: [10.0.0.1]}\n",
+       "hoplite.yaml:6:49: outbound.services[1].addresses[0]: found \"10.0.0.1\": "
+       "outbound.services[0] has this address with port 80 already\n"},
+      {"original and endpoints",
+       head +
+           "  - {hosts: [a], endpoints: [\":2\"], addresses: [10.0.0.1], resolution: original}\n",
+       "hoplite.yaml:5:29: outbound.services[0].endpoints: found with resolution original; "
+       "allowed: with resolution endpoints\n"},
+      {"tcp by name alone", head + "  - {hosts: [a], endpoints: [\":2\"], traffic: tcp}\n",
+       "hoplite.yaml:5:46: outbound.services[0].traffic: found \"tcp\" without addresses, by which "
+       "its connections would be known; allowed: with addresses\n"},
   });
 }
 
@@ -63,10 +116,10 @@ TEST_CASE("wrong types") {
   run({
       {"list for a section", "inbound: [a]\n",
        "hoplite.yaml:1:10: inbound: found a list; allowed: a map with the keys listen, app, "
-       "service, other_tls, protocol\n"},
+       "service, other_tls, protocol, app_address, ports\n"},
       {"text for the whole", "hello\n",
        "hoplite.yaml:1:1: found \"hello\"; allowed: a map with the keys workload, inbound, "
-       "outbound, mtls, stats, log, limits, timeouts, workers\n"},
+       "outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, workers\n"},
       {"map for a scalar", kBase + "workers: {a: b}\n",
        "hoplite.yaml:2:10: workers: found a map; allowed: a whole number from 1 to 64\n"},
       {"nothing for a scalar", kBase + "workers:\n",
@@ -221,14 +274,13 @@ TEST_CASE("services that cannot be") {
        head + "  - {hosts: [a], endpoints: [\":1\"], tls: {mode: off, sans: [\"spiffe://x/y\"]}}\n",
        "hoplite.yaml:4:60: outbound.services[0].tls.sans: found with tls.mode off, where nobody "
        "shows an identity; allowed: with tls.mode mutual\n"},
-      {"upgrade in plaintext",
-       head + "  - {hosts: [a], endpoints: [\":1\"], upgrade: true}\n",
-       "hoplite.yaml:4:39: outbound.services[0].upgrade: found with tls.mode off; allowed: with "
+      {"upgrade in plaintext", head + "  - {hosts: [a], endpoints: [\":1\"], upgrade: true}\n",
+       "hoplite.yaml:4:46: outbound.services[0].upgrade: found with tls.mode off; allowed: with "
        "tls.mode mutual\n"},
       {"upgrade of what stays HTTP/1",
        "mtls: {cert: a, key: b, ca: c}\n" + head +
            "  - {hosts: [a], endpoints: [\":1\"], protocol: http1, upgrade: true}\n",
-       "hoplite.yaml:5:56: outbound.services[0].upgrade: found with protocol http1; allowed: with "
+       "hoplite.yaml:5:63: outbound.services[0].upgrade: found with protocol http1; allowed: with "
        "protocol auto or http2\n"},
   });
 }
