@@ -1,0 +1,84 @@
+// SessionStream: what a Session knows of one stream, on either side.
+// Not the http::Stream: servers' and clients' slots are that, and this as well.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "proxy/base/chain.h"
+#include "proxy/base/ilist.h"
+#include "proxy/http/header_map.h"
+#include "proxy/http/stream.h"
+
+namespace proxy::http2 {
+
+struct WritingTag;
+struct LeavingTag;
+struct ReadyTag;
+
+class SessionStream : public ListHook<SessionStream, ReadyTag>,
+                      public ListHook<SessionStream, WritingTag>,
+                      public ListHook<SessionStream, LeavingTag> {
+ public:
+  virtual ~SessionStream() = default;
+
+  using Ready = ListHook<SessionStream, ReadyTag>;      // has something to tell
+  using Writing = ListHook<SessionStream, WritingTag>;  // has bytes that wait to be framed
+  using Leaving = ListHook<SessionStream, LeavingTag>;  // its END_STREAM waits in the transport
+
+  // Null when nobody is joined.
+  virtual http::StreamUser* listener() noexcept = 0;
+
+  // As good as new.
+  void renew() noexcept {
+    Ready::unlink();
+    Writing::unlink();
+    Leaving::unlink();
+    id = -1;
+    in.clear();
+    out.clear();
+    in_trailers.clear();
+    out_trailers.clear();
+    received_body = owed = sent_untold = 0;
+    wire = {};
+    open = in_ended = tell_end = tell_reset = false;
+    head_sent = out_ended = end_framed = deferred = stalled = false;
+    reset_sent = discards = false;
+    length_known = false;
+    length = 0;
+    reset_code = 0;
+    leaves_at = stalled_at_ms = 0;
+  }
+
+  std::int32_t id = -1;  // -1: none yet
+  http::Wire wire;
+
+  // What the peer sends.
+  Chain in;                     // received and not told yet
+  http::HeaderMap in_trailers;  // valid with tell_end
+  std::uint64_t received_body = 0;
+  std::uint64_t length = 0;  // what content-length promised
+  bool length_known = false;
+  std::size_t owed = 0;  // received and not consumed
+  bool open = false;     // nghttp2 knows it
+  bool in_ended = false;
+  bool tell_end = false;
+  bool tell_reset = false;
+  std::uint32_t reset_code = 0;  // with tell_reset
+
+  // What we send.
+  Chain out;
+  http::HeaderMap out_trailers;
+  std::size_t sent_untold = 0;  // framed, or discarded, since on_sent was told
+  bool head_sent = false;       // the final head was submitted
+  bool out_ended = false;       // nothing comes after `out` and the trailers
+  bool end_framed = false;      // END_STREAM is in the connection's bytes
+  bool deferred = false;        // nghttp2 waits for bytes from us
+  bool stalled = false;
+  bool reset_sent = false;
+  bool discards = false;  // bytes for it go nowhere: an answer to HEAD, a dead stream
+  std::uint64_t leaves_at = 0;  // the byte of the connection behind its END_STREAM
+  std::uint64_t stalled_at_ms = 0;
+};
+
+}  // namespace proxy::http2
