@@ -86,9 +86,11 @@ units() {
     --test-output-size-passed 1000000 --test-output-size-failed 1000000
 }
 
+# One process more than cores: most tests wait more than they work.
 # shellcheck disable=SC2317
 end_to_end() {
   "${fixed[@]}" "$python" -B -m pytest tests/e2e --build-dir "build/$1" -q -m "$markers" \
+    -n "$(($(nproc) + 1))" \
     -k "$expression" --basetemp "build/$1/e2e" --junitxml "build/$1/e2e.xml" --durations 5
 }
 

@@ -354,16 +354,9 @@ def open_files(process):
     return len(os.listdir(f"/proc/{process.pid}/fd"))
 
 
-def skip_where_the_sanitizer_needs_descriptors(sanitized):
-    # UBSan's vptr check opens a pipe to probe memory, and takes its failure for a finding.
-    if sanitized:
-        pytest.skip("the sanitizer's own checks need file descriptors")
-
-
 @pytest.mark.parametrize("spare", [0, 1, 7])
-def test_no_descriptors_left(world, front, spare, sanitized):
+def test_no_descriptors_left(world, front, spare):
     """Neither spin nor death; who is connected is served on, and the others a second later."""
-    skip_where_the_sanitizer_needs_descriptors(sanitized)
     sidecar = front()
     old = world.client(sidecar.inbound)
     assert old.request().status == 200
@@ -392,8 +385,7 @@ def test_no_descriptors_left(world, front, spare, sanitized):
     assert 1 <= len(lines) <= 10
 
 
-def test_descriptors_come_back_with_connections_that_leave(world, front, sanitized):
-    skip_where_the_sanitizer_needs_descriptors(sanitized)
+def test_descriptors_come_back_with_connections_that_leave(world, front):
     sidecar = front()
     assert world.client(sidecar.inbound).request().status == 200
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
