@@ -24,12 +24,36 @@ constexpr std::array<std::string_view, 9> kTimeouts{"header",        "body_idle"
 constexpr std::array<std::string_view, 2> kWays{"received", "sent"};
 constexpr std::array<std::string_view, 2> kUses{"fresh", "reused"};
 constexpr std::array<std::string_view, 4> kMetadata{"decoded", "cached", "absent", "invalid"};
+constexpr std::array<std::string_view, 2> kSides{"downstream", "upstream"};
+constexpr std::array<std::string_view, 15> kHttp2Codes{"NO_ERROR",
+                                                       "PROTOCOL_ERROR",
+                                                       "INTERNAL_ERROR",
+                                                       "FLOW_CONTROL_ERROR",
+                                                       "SETTINGS_TIMEOUT",
+                                                       "STREAM_CLOSED",
+                                                       "FRAME_SIZE_ERROR",
+                                                       "REFUSED_STREAM",
+                                                       "CANCEL",
+                                                       "COMPRESSION_ERROR",
+                                                       "CONNECT_ERROR",
+                                                       "ENHANCE_YOUR_CALM",
+                                                       "INADEQUATE_SECURITY",
+                                                       "HTTP_1_1_REQUIRED",
+                                                       "other"};
+constexpr std::array<std::string_view, 14> kFloods{
+    "rapid_reset", "provoked_reset", "refused_streams", "continuation",
+    "settings",    "ping",           "empty_data",      "zero_window",
+    "hpack_bomb",  "header_list",    "window_overflow", "window_update",
+    "priority",    "outbound_queue"};
 static_assert(kCauses.size() == kLabelCount<HandshakeCause>);
 static_assert(kOutcomes.size() == kLabelCount<ConnectOutcome>);
 static_assert(kRefused.size() == kLabelCount<RefusedKind>);
 static_assert(kLimits.size() == kLabelCount<Limit>);
 static_assert(kTimeouts.size() == kLabelCount<Timeout>);
 static_assert(kMetadata.size() == kLabelCount<MetadataResult>);
+static_assert(kSides.size() == kLabelCount<Side>);
+static_assert(kHttp2Codes.size() == kLabelCount<Http2Code>);
+static_assert(kFloods.size() == kLabelCount<Flood>);
 
 LabelPairs one(std::string_view name, Texts texts, std::size_t cell) {
   return {{std::string(name), std::string(texts[cell])}};
@@ -150,6 +174,15 @@ LabelPairs cell_labels(LabelSpace space, std::size_t cell) {
       return {};
     case LabelSpace::metadata_result:
       return one("result", kMetadata, cell);
+    case LabelSpace::side:
+      return one("side", kSides, cell);
+    case LabelSpace::side_way_code: {
+      LabelPairs labels = two("side", kSides, "way", kWays, cell / kHttp2Codes.size());
+      labels.emplace_back("code", kHttp2Codes[cell % kHttp2Codes.size()]);
+      return labels;
+    }
+    case LabelSpace::flood:
+      return one("kind", kFloods, cell);
   }
   return {};
 }

@@ -28,7 +28,10 @@ enum class LabelSpace : std::uint8_t {
   timeout,
   rule,
   rule_mode,
-  metadata_result
+  metadata_result,
+  side,
+  side_way_code,
+  flood
 };
 
 #define ISTIO_COUNTER(id, name, help)
@@ -102,6 +105,12 @@ template <>
 inline constexpr std::size_t kLabelCount<ConnectionUse> = 2;
 template <>
 inline constexpr std::size_t kLabelCount<MetadataResult> = 4;
+template <>
+inline constexpr std::size_t kLabelCount<Side> = 2;
+template <>
+inline constexpr std::size_t kLabelCount<Http2Code> = 15;
+template <>
+inline constexpr std::size_t kLabelCount<Flood> = 14;
 
 constexpr std::size_t cells(LabelSpace space) noexcept {
   switch (space) {
@@ -129,6 +138,12 @@ constexpr std::size_t cells(LabelSpace space) noexcept {
       return kMaxRules * 2;
     case LabelSpace::metadata_result:
       return kLabelCount<MetadataResult>;
+    case LabelSpace::side:
+      return kLabelCount<Side>;
+    case LabelSpace::side_way_code:
+      return kLabelCount<Side> * kLabelCount<Way> * kLabelCount<Http2Code>;
+    case LabelSpace::flood:
+      return kLabelCount<Flood>;
   }
   return 0;
 }
@@ -156,6 +171,12 @@ template <>
 inline constexpr LabelSpace kSpaceOf<Timeout> = LabelSpace::timeout;
 template <>
 inline constexpr LabelSpace kSpaceOf<MetadataResult> = LabelSpace::metadata_result;
+template <>
+inline constexpr LabelSpace kSpaceOf<Side> = LabelSpace::side;
+template <>
+inline constexpr LabelSpace kSpaceOf<Side, Way, Http2Code> = LabelSpace::side_way_code;
+template <>
+inline constexpr LabelSpace kSpaceOf<Flood> = LabelSpace::flood;
 
 struct Metric {
   std::string_view name;

@@ -150,4 +150,42 @@ enum class Way : std::uint8_t { received, sent };
 enum class ConnectionUse : std::uint8_t { fresh, reused };
 enum class MetadataResult : std::uint8_t { decoded, cached, absent, invalid };
 
+// Which of its two connections an exchange's HTTP/2 is spoken on.
+enum class Side : std::uint8_t { downstream, upstream };
+// The error codes of RFC 9113 7, in their order.
+enum class Http2Code : std::uint8_t {
+  no_error,
+  protocol_error,
+  internal_error,
+  flow_control_error,
+  settings_timeout,
+  stream_closed,
+  frame_size_error,
+  refused_stream,
+  cancel,
+  compression_error,
+  connect_error,
+  enhance_your_calm,
+  inadequate_security,
+  http_1_1_required,
+  other
+};
+// What an HTTP/2 peer did too much of.
+enum class Flood : std::uint8_t {
+  rapid_reset,
+  provoked_reset,
+  refused_streams,
+  continuation,
+  settings,
+  ping,
+  empty_data,
+  zero_window,
+  hpack_bomb,
+  header_list,
+  window_overflow,
+  window_update,
+  priority,
+  outbound_queue
+};
+
 }  // namespace telemetry

@@ -44,6 +44,11 @@ TEST_CASE("golden list of metrics", "[unit]") {
                                      "hoplite_label_values_replaced_total",
                                      "hoplite_hosts_folded_total",
                                      "hoplite_requests_overflowed_total",
+                                     "hoplite_http2_streams_open",
+                                     "hoplite_http2_resets_total",
+                                     "hoplite_http2_goaways_total",
+                                     "hoplite_http2_flow_control_stalls_total",
+                                     "hoplite_http2_floods_total",
                                      "hoplite_event_loop_lag_seconds",
                                      "hoplite_reloads_total",
                                      "hoplite_certificate_expiry_timestamp_seconds",
@@ -85,7 +90,7 @@ TEST_CASE("the README's table names exactly the metrics there are", "[unit]") {
 }
 
 TEST_CASE("each cell of a label space has labels of its own", "[unit]") {
-  for (std::size_t i = 0; i <= static_cast<std::size_t>(LabelSpace::metadata_result); ++i) {
+  for (std::size_t i = 0; i <= static_cast<std::size_t>(LabelSpace::flood); ++i) {
     const auto space = static_cast<LabelSpace>(i);
     if (space == LabelSpace::rule || space == LabelSpace::rule_mode) continue;
     std::set<LabelPairs> seen;
@@ -101,4 +106,7 @@ TEST_CASE("each cell of a label space has labels of its own", "[unit]") {
   CHECK(cell_labels(LabelSpace::direction_refused,
                     cell_of(Direction::inbound, RefusedKind::transfer_encoding)) ==
         LabelPairs{{"direction", "inbound"}, {"kind", "transfer_encoding"}});
+  CHECK(cell_labels(LabelSpace::side_way_code,
+                    cell_of(Side::upstream, Way::received, Http2Code::refused_stream)) ==
+        LabelPairs{{"side", "upstream"}, {"way", "received"}, {"code", "REFUSED_STREAM"}});
 }
