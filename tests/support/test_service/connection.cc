@@ -24,14 +24,19 @@ std::uint64_t next_id() {
 
 }  // namespace
 
+Served::Served(int fd) : fd_(fd) {}
+
+Served::~Served() {
+  ::close(fd_);
+}
+
 Connection::Connection(int fd, const Settings& settings)
-    : fd_(fd), settings_(settings), id_(next_id()) {
+    : Served(fd), settings_(settings), id_(next_id()) {
   if (settings_.recorder != nullptr) settings_.recorder->note("open", id_);
 }
 
 Connection::~Connection() {
   if (settings_.recorder != nullptr) settings_.recorder->note("close", id_);
-  ::close(fd_);
 }
 
 std::uint32_t Connection::wanted_events() const {

@@ -8,35 +8,19 @@
 #include <string_view>
 
 #include "tests/support/test_service/http_wire.h"
-#include "tests/support/test_service/recorder.h"
+#include "tests/support/test_service/served.h"
 #include "tests/support/test_service/websocket.h"
 
 namespace test_service {
 
-struct Settings {
-  std::string name;  // shown by /version and /headers, to tell services apart
-  Recorder* recorder = nullptr;
-};
-
-class Connection {
+class Connection final : public Served {
  public:
-  // Owns `fd`. `now_ms` is the monotonic clock, here and below.
   Connection(int fd, const Settings& settings);
-  ~Connection();
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
+  ~Connection() override;
 
-  // False: the connection is over and to be deleted.
-  bool on_events(std::uint32_t events, std::uint64_t now_ms);
-  bool on_timer(std::uint64_t now_ms);
-
-  int fd() const { return fd_; }
-  std::uint32_t wanted_events() const;
-  std::uint64_t deadline_ms() const { return deadline_ms_; }  // 0: none
-
-  // EventLoop's notes: what the kernel and the timers know of this connection.
-  std::uint32_t armed_events = 0;
-  std::uint64_t armed_deadline_ms = 0;
+  bool on_events(std::uint32_t events, std::uint64_t now_ms) override;
+  bool on_timer(std::uint64_t now_ms) override;
+  std::uint32_t wanted_events() const override;
 
  private:
   enum class Phase : std::uint8_t { head, body, waiting, producing, ticking, websocket, closing };
@@ -65,7 +49,6 @@ class Connection {
   std::size_t unsent() const { return out_.size() - out_at_; }
   bool chunks_allowed() const { return request_.version == "HTTP/1.1"; }
 
-  const int fd_;
   const Settings& settings_;
   const std::uint64_t id_;
   Phase phase_ = Phase::head;
@@ -78,7 +61,6 @@ class Connection {
   std::size_t in_at_ = 0;
   std::string out_;
   std::size_t out_at_ = 0;
-  std::uint64_t deadline_ms_ = 0;
   Request request_;
   BodyReader body_;
   FrameEcho frames_;

@@ -29,9 +29,12 @@ void watch(int epoll, int operation, int fd, std::uint32_t events, void* who) {
 
 }  // namespace
 
-EventLoop::EventLoop(int listener, const Settings& settings)
-    : listener_(listener), epoll_(::epoll_create1(EPOLL_CLOEXEC)), settings_(settings) {
-  watch(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN | EPOLLEXCLUSIVE, nullptr);
+EventLoop::EventLoop(const std::vector<Listener>& listeners, const Settings& settings)
+    : listeners_(listeners), epoll_(::epoll_create1(EPOLL_CLOEXEC)), settings_(settings) {
+  for (const Listener& listener : listeners_) {
+    watch(epoll_, EPOLL_CTL_ADD, listener.fd, EPOLLIN | EPOLLEXCLUSIVE,
+          const_cast<Listener*>(&listener));
+  }
 }
 
 void EventLoop::run() {
@@ -42,10 +45,13 @@ void EventLoop::run() {
     now_ms_ = now_ms();
     for (int i = 0; i < count; ++i) {
       const epoll_event& event = events[static_cast<std::size_t>(i)];
-      auto* const connection = static_cast<Connection*>(event.data.ptr);
-      if (connection == nullptr) {
-        accept_some();
+      const auto listener =
+          std::find_if(listeners_.begin(), listeners_.end(),
+                       [&event](const Listener& each) { return &each == event.data.ptr; });
+      if (listener != listeners_.end()) {
+        accept_some(*listener);
       } else {
+        auto* const connection = static_cast<Served*>(event.data.ptr);
         settle(connection, connection->on_events(event.events, now_ms_));
       }
     }
@@ -53,20 +59,20 @@ void EventLoop::run() {
   }
 }
 
-void EventLoop::accept_some() {
+void EventLoop::accept_some(const Listener& listener) {
   for (int i = 0; i < 64; ++i) {
-    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = ::accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    auto* const connection = new Connection(fd, settings_);
-    connection->armed_events = EPOLLIN;
-    watch(epoll_, EPOLL_CTL_ADD, fd, EPOLLIN, connection);
+    Served* const connection = listener.serve(fd, settings_);
+    connection->armed_events = connection->wanted_events();
+    watch(epoll_, EPOLL_CTL_ADD, fd, connection->armed_events, connection);
   }
 }
 
 // Makes the kernel and the timers know what the connection wants now; deletes it when it is over.
-void EventLoop::settle(Connection* connection, bool alive) {
+void EventLoop::settle(Served* connection, bool alive) {
   const std::uint64_t deadline = alive ? connection->deadline_ms() : 0;
   if (deadline != connection->armed_deadline_ms) {
     if (connection->armed_deadline_ms != 0) {
@@ -88,7 +94,7 @@ void EventLoop::settle(Connection* connection, bool alive) {
 
 void EventLoop::run_timers() {
   while (!timers_.empty() && timers_.begin()->first <= now_ms_) {
-    Connection* const connection = timers_.begin()->second;
+    Served* const connection = timers_.begin()->second;
     timers_.erase(timers_.begin());
     connection->armed_deadline_ms = 0;
     settle(connection, connection->on_timer(now_ms_));

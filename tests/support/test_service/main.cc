@@ -1,4 +1,4 @@
-// The test service: a small HTTP/1 service for the demo, the tests and the benchmark.
+// The test service: a small HTTP/1 and gRPC service for the demo, the tests and the benchmark.
 // Not for use behind anything but this project's proxy; it trusts whoever starts it.
 #include <netinet/in.h>
 #include <sys/resource.h>
@@ -17,24 +17,31 @@
 
 #include "tests/support/test_service/connection.h"
 #include "tests/support/test_service/event_loop.h"
+#include "tests/support/test_service/grpc_connection.h"
 #include "tests/support/test_service/recorder.h"
 
 namespace {
 
 constexpr char kUsage[] =
-    "usage: test_service [--listen ADDRESS:PORT] [--threads N] [--name NAME] [--record FILE]\n"
+    "usage: test_service [--listen ADDRESS:PORT] [--grpc-listen ADDRESS:PORT] [--threads N]\n"
+    "                    [--name NAME] [--record FILE]\n"
     "\n"
-    "A small HTTP/1 service for demos, tests and benchmarks. It prints the address it listens on.\n"
-    "  --listen   an IPv4 address and a port, 0 for any free one (default 127.0.0.1:9898)\n"
-    "  --threads  threads that serve (default 1)\n"
-    "  --name     what /version and /headers call this service (default test-service)\n"
-    "  --record   writes every byte received to FILE (format: recorder.h)\n"
+    "A small service for demos, tests and benchmarks. It prints the addresses it listens on.\n"
+    "  --listen       an IPv4 address and a port, 0 for any free one (default 127.0.0.1:9898)\n"
+    "  --grpc-listen  the same for gRPC, and for HTTP/2 without TLS (default: none)\n"
+    "  --threads      threads that serve (default 1)\n"
+    "  --name         what /version and /headers call this service (default test-service)\n"
+    "  --record       writes every byte received over HTTP/1 to FILE (format: recorder.h)\n"
     "\n"
     "Paths: /version /healthz /readyz /status/N /delay/S /echo /headers /bytes/N /chunked/S\n"
-    "       /ws/echo   (S in seconds, fractions allowed)\n";
+    "       /ws/echo   (S in seconds, fractions allowed)\n"
+    "gRPC:  grpc.health.v1.Health Check Watch\n"
+    "       echo.EchoService Echo Collect Repeat Chat   (x-echo-count: how often Repeat repeats)\n"
+    "       HTTP/2 requests that are no gRPC get what /version gives\n";
 
 struct Arguments {
   std::string listen = "127.0.0.1:9898";
+  std::string grpc_listen;
   std::string record;
   std::string name = "test-service";
   unsigned threads = 1;
@@ -52,6 +59,8 @@ bool parse(int count, char** values, Arguments& arguments) {
     const std::string_view value = values[i + 1];
     if (flag == "--listen") {
       arguments.listen = value;
+    } else if (flag == "--grpc-listen") {
+      arguments.grpc_listen = value;
     } else if (flag == "--record") {
       arguments.record = value;
     } else if (flag == "--name") {
@@ -64,15 +73,15 @@ bool parse(int count, char** values, Arguments& arguments) {
   return true;
 }
 
-// The listening socket, or -1.
-int listen_on(const std::string& where) {
+// The listening socket, or -1. `what` begins the line that tells its address.
+int listen_on(const std::string& where, const char* what) {
   const std::size_t colon = where.rfind(':');
   unsigned port = 0;
   sockaddr_in address{};
   address.sin_family = AF_INET;
   if (colon == std::string::npos || !to_number(where.substr(colon + 1), 65535, port) ||
       ::inet_pton(AF_INET, where.substr(0, colon).c_str(), &address.sin_addr) != 1) {
-    std::fprintf(stderr, "test_service: --listen wants ADDRESS:PORT, not %s\n", where.c_str());
+    std::fprintf(stderr, "test_service: %s wants ADDRESS:PORT, not %s\n", what, where.c_str());
     return -1;
   }
   address.sin_port = htons(static_cast<std::uint16_t>(port));
@@ -86,9 +95,14 @@ int listen_on(const std::string& where) {
     ::close(fd);
     return -1;
   }
-  std::printf("listening on %s:%u\n", where.substr(0, colon).c_str(), ntohs(address.sin_port));
+  std::printf("%s %s:%u\n", what, where.substr(0, colon).c_str(), ntohs(address.sin_port));
   std::fflush(stdout);
   return fd;
+}
+
+template <class Kind>
+test_service::Served* serve(int fd, const test_service::Settings& settings) {
+  return new Kind(fd, settings);
 }
 
 }  // namespace
@@ -121,11 +135,19 @@ int main(int count, char** values) {
     }
     settings.recorder = &recorder;
   }
-  const int listener = listen_on(arguments.listen);
-  if (listener < 0) return 1;
+  std::vector<test_service::Listener> listeners;
+  listeners.push_back(
+      {listen_on(arguments.listen, "listening on"), serve<test_service::Connection>});
+  if (!arguments.grpc_listen.empty()) {
+    listeners.push_back(
+        {listen_on(arguments.grpc_listen, "serving gRPC on"), serve<test_service::GrpcConnection>});
+  }
+  for (const test_service::Listener& listener : listeners) {
+    if (listener.fd < 0) return 1;
+  }
   std::vector<std::jthread> others;
   for (unsigned i = 1; i < arguments.threads; ++i) {
-    others.emplace_back([&] { test_service::EventLoop(listener, settings).run(); });
+    others.emplace_back([&] { test_service::EventLoop(listeners, settings).run(); });
   }
-  test_service::EventLoop(listener, settings).run();
+  test_service::EventLoop(listeners, settings).run();
 }
