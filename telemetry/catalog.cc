@@ -24,6 +24,7 @@ constexpr std::array<std::string_view, 9> kTimeouts{"header",        "body_idle"
 constexpr std::array<std::string_view, 2> kWays{"received", "sent"};
 constexpr std::array<std::string_view, 2> kUses{"fresh", "reused"};
 constexpr std::array<std::string_view, 4> kMetadata{"decoded", "cached", "absent", "invalid"};
+constexpr std::array<std::string_view, 5> kDetected{"tls", "http1", "http2", "tcp", "server_first"};
 constexpr std::array<std::string_view, 2> kSides{"downstream", "upstream"};
 constexpr std::array<std::string_view, 15> kHttp2Codes{"NO_ERROR",
                                                        "PROTOCOL_ERROR",
@@ -51,6 +52,7 @@ static_assert(kRefused.size() == kLabelCount<RefusedKind>);
 static_assert(kLimits.size() == kLabelCount<Limit>);
 static_assert(kTimeouts.size() == kLabelCount<Timeout>);
 static_assert(kMetadata.size() == kLabelCount<MetadataResult>);
+static_assert(kDetected.size() == kLabelCount<Detected>);
 static_assert(kSides.size() == kLabelCount<Side>);
 static_assert(kHttp2Codes.size() == kLabelCount<Http2Code>);
 static_assert(kFloods.size() == kLabelCount<Flood>);
@@ -174,6 +176,8 @@ LabelPairs cell_labels(LabelSpace space, std::size_t cell) {
       return {};
     case LabelSpace::metadata_result:
       return one("result", kMetadata, cell);
+    case LabelSpace::direction_detected:
+      return two("direction", kDirections, "protocol", kDetected, cell);
     case LabelSpace::side:
       return one("side", kSides, cell);
     case LabelSpace::side_way_code: {

@@ -29,6 +29,7 @@ enum class LabelSpace : std::uint8_t {
   rule,
   rule_mode,
   metadata_result,
+  direction_detected,
   side,
   side_way_code,
   flood
@@ -106,6 +107,8 @@ inline constexpr std::size_t kLabelCount<ConnectionUse> = 2;
 template <>
 inline constexpr std::size_t kLabelCount<MetadataResult> = 4;
 template <>
+inline constexpr std::size_t kLabelCount<Detected> = 5;
+template <>
 inline constexpr std::size_t kLabelCount<Side> = 2;
 template <>
 inline constexpr std::size_t kLabelCount<Http2Code> = 15;
@@ -138,6 +141,8 @@ constexpr std::size_t cells(LabelSpace space) noexcept {
       return kMaxRules * 2;
     case LabelSpace::metadata_result:
       return kLabelCount<MetadataResult>;
+    case LabelSpace::direction_detected:
+      return 2 * kLabelCount<Detected>;
     case LabelSpace::side:
       return kLabelCount<Side>;
     case LabelSpace::side_way_code:
@@ -172,6 +177,8 @@ inline constexpr LabelSpace kSpaceOf<Timeout> = LabelSpace::timeout;
 template <>
 inline constexpr LabelSpace kSpaceOf<MetadataResult> = LabelSpace::metadata_result;
 template <>
+inline constexpr LabelSpace kSpaceOf<Direction, Detected> = LabelSpace::direction_detected;
+template <>
 inline constexpr LabelSpace kSpaceOf<Side> = LabelSpace::side;
 template <>
 inline constexpr LabelSpace kSpaceOf<Side, Way, Http2Code> = LabelSpace::side_way_code;
@@ -188,9 +195,11 @@ const Metric& metric(Counter id) noexcept;
 const Metric& metric(Gauge id) noexcept;
 const Metric& metric(Histogram id) noexcept;
 const Metric& metric(ProcessMetric id) noexcept;
-// Istio's families: the counter of requests, the three histograms, then the two of gRPC messages.
+// Istio's families: the counter of requests, the three histograms, the two of gRPC messages, then
+// the four of TCP connections.
 inline constexpr std::size_t kRequestFamilies = 4;
-inline constexpr std::size_t kIstioFamilies = kRequestFamilies + 2;
+inline constexpr std::size_t kFirstTcpFamily = kRequestFamilies + 2;
+inline constexpr std::size_t kIstioFamilies = kFirstTcpFamily + 4;
 const Metric& istio_metric(std::size_t family) noexcept;
 
 // Every metric name, in the order of metrics.def.

@@ -156,12 +156,12 @@ void Collector::State::expire(Clock::time_point now) {
   drain(now);
   for (const std::uint32_t slot : idle) {
     if (totals[slot]->changed == now) continue;  // it was counted in: revived by its next use
-    const bool counts_messages = registry.names(slot).key.kind == SeriesKind::messages;
-    registry.finish_release(slot, [this, slot, counts_messages] {
+    const bool counts_requests = registry.names(slot).key.kind == SeriesKind::requests;
+    registry.finish_release(slot, [this, slot, counts_requests] {
       for_series_of(slot, [](Series& series) {
         series.state.store(Series::State::unused, std::memory_order_release);
       });
-      if (!counts_messages) expired += totals[slot]->numbers[kRequestsCell];
+      if (counts_requests) expired += totals[slot]->numbers[kRequestsCell];
       totals[slot].reset();
     });
   }
@@ -257,7 +257,8 @@ void Collector::State::append_process(Snapshot& result) const {
     add(ProcessMetric::certificate_expiry, MetricType::Gauge, static_cast<double>(expiry));
   }
   add(ProcessMetric::label_sets, MetricType::Gauge,
-      static_cast<double>(result.rows.size() + result.message_rows.size()));
+      static_cast<double>(result.rows.size() + result.message_rows.size() +
+                          result.tcp_rows.size()));
   add(ProcessMetric::label_sets_limit, MetricType::Gauge, static_cast<double>(options.label_sets));
   add(ProcessMetric::workers, MetricType::Gauge, static_cast<double>(workers.size()));
   add(ProcessMetric::build_info, MetricType::Gauge, 1, {{"version", options.version}});
@@ -275,7 +276,8 @@ void Collector::State::append_process(Snapshot& result) const {
     add_count(ProcessMetric::process_max_fds, stats->max_fds);
   }
   std::size_t lines = result.rows.size() * kSamplesPerRow +
-                      result.message_rows.size() * kSamplesPerMessageRow + 1;  // and this one
+                      result.message_rows.size() * kSamplesPerMessageRow +
+                      result.tcp_rows.size() * kSamplesPerTcpRow + 1;  // and this one
   for (const MetricFamily& family : out) lines += sample_lines(family);
   add(ProcessMetric::series, MetricType::Gauge, static_cast<double>(lines));
 }
@@ -290,7 +292,7 @@ std::unique_ptr<Snapshot> Collector::State::snapshot(Clock::time_point now) {
   for (std::size_t slot = 0; slot < totals.size(); ++slot) {
     if (!totals[slot]) continue;
     Registry::Names names = registry.names(static_cast<std::uint32_t>(slot));
-    auto& rows = names.key.kind == SeriesKind::messages ? result->message_rows : result->rows;
+    auto& rows = result->rows_of(names.key.kind);
     rows.push_back({.names = std::move(names), .numbers = totals[slot]->numbers});
   }
   append_ledger(result->own);

@@ -104,7 +104,13 @@ prometheus::ClientMetric::Histogram histogram(const SeriesNumbers& numbers, std:
 }  // namespace
 
 const std::vector<Snapshot::Row>& Snapshot::rows_of(std::size_t family) const noexcept {
+  if (family >= kFirstTcpFamily) return tcp_rows;
   return family < kRequestFamilies ? rows : message_rows;
+}
+
+std::vector<Snapshot::Row>& Snapshot::rows_of(SeriesKind kind) noexcept {
+  if (kind == SeriesKind::connections) return tcp_rows;
+  return kind == SeriesKind::messages ? message_rows : rows;
 }
 
 std::vector<Label> istio_labels(const Registry::Names& names) {
@@ -132,8 +138,10 @@ std::vector<Label> istio_labels(const Registry::Names& names) {
     return last_resort ? overflow : std::move(value);
   };
   labels.push_back({"request_protocol", kept(std::string(text(key.protocol)))});
-  labels.push_back({"response_code", kept(fmt::format_int(key.response_code).str())});
-  labels.push_back({"grpc_response_status", grpc_text(key.grpc_status)});
+  if (key.kind == SeriesKind::requests) {
+    labels.push_back({"response_code", kept(fmt::format_int(key.response_code).str())});
+    labels.push_back({"grpc_response_status", grpc_text(key.grpc_status)});
+  }
   labels.push_back({"response_flags", kept(text(Flags::from_bits(key.flags)))});
   labels.push_back({"connection_security_policy", kept(std::string(text(key.policy)))});
   return labels;
@@ -155,6 +163,10 @@ prometheus::ClientMetric istio_value(std::size_t family, const Snapshot::Row& ro
   const SeriesNumbers& numbers = row.numbers;
   if (family == 0) {
     value.counter.value = static_cast<double>(numbers[kRequestsCell]);
+    return value;
+  }
+  if (family >= kFirstTcpFamily) {
+    value.counter.value = static_cast<double>(numbers[kTcpCell + family - kFirstTcpFamily]);
     return value;
   }
   if (family >= kRequestFamilies) {

@@ -70,6 +70,20 @@ struct MessageFacts {
   std::uint64_t response_messages = 0;
 };
 
+// What happened to one TCP connection since it was told of last. Its labels, the flags among them,
+// are those of the moment it was first told of, and never change. Bytes are the downstream's.
+struct TcpFacts {
+  Reporter reporter = Reporter::destination;
+  SecurityPolicy policy = SecurityPolicy::unknown;
+  PartyRef peer;
+  DestinationRef destination;
+  Flags flags;
+  bool opened = false;
+  bool closed = false;
+  std::uint64_t sent_bytes = 0;
+  std::uint64_t received_bytes = 0;
+};
+
 // How a TLS handshake ended. `ok` and `resumed` are the good ends.
 enum class HandshakeCause : std::uint8_t {
   ok,
@@ -149,6 +163,8 @@ enum class DenyMode : std::uint8_t { enforced, audit };
 enum class Way : std::uint8_t { received, sent };
 enum class ConnectionUse : std::uint8_t { fresh, reused };
 enum class MetadataResult : std::uint8_t { decoded, cached, absent, invalid };
+// What an intercepted connection was found to speak; server_first: its destination spoke first.
+enum class Detected : std::uint8_t { tls, http1, http2, tcp, server_first };
 
 // Which of its two connections an exchange's HTTP/2 is spoken on.
 enum class Side : std::uint8_t { downstream, upstream };

@@ -13,6 +13,10 @@ void record(Shard& shard, const MessageFacts& facts, std::uint64_t in_flight,
   shard.messages_counted(facts, in_flight, cache);
 }
 
+void record(Shard& shard, const TcpFacts& facts, SeriesCache& cache) noexcept {
+  shard.tcp_counted(facts, cache);
+}
+
 void record(Shard& shard, const HandshakeFacts& facts) noexcept {
   shard.add(Counter::handshakes, 1, facts.direction, facts.cause);
   if (facts.cause == HandshakeCause::ok || facts.cause == HandshakeCause::resumed) {

@@ -15,6 +15,9 @@ void record(Shard& shard, const RequestFacts& facts, std::uint64_t in_flight,
 void record(Shard& shard, const MessageFacts& facts, std::uint64_t in_flight,
             SeriesCache& cache) noexcept;
 
+// A TCP connection: when its peer is known, every 5 s, and at its end.
+void record(Shard& shard, const TcpFacts& facts, SeriesCache& cache) noexcept;
+
 void record(Shard& shard, const HandshakeFacts& facts) noexcept;
 void record(Shard& shard, const ConnectFacts& facts) noexcept;
 

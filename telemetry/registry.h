@@ -19,8 +19,9 @@ namespace telemetry {
 
 // Which families a label set belongs to.
 enum class SeriesKind : std::uint8_t {
-  requests,  // all 25 labels
-  messages   // gRPC messages: the first 20 labels; the rest of the key has its defaults
+  requests,    // all 25 labels
+  messages,    // gRPC messages: the first 20 labels; the rest of the key has its defaults
+  connections  // TCP: the first 20, protocol, flags and policy; no code and no gRPC status
 };
 
 // What distinguishes one label set from another: small integers only.
@@ -46,7 +47,7 @@ std::uint64_t hash_of(const SeriesKey& key) noexcept;
 inline constexpr std::int16_t kOverflowGrpc = kNoGrpc + 1;
 inline constexpr std::uint16_t kOverflowCode = 0xFFFF;
 inline constexpr std::size_t kOverflowSets = 126;
-inline constexpr std::size_t kLastResortSets = 4;  // reporter x kind
+inline constexpr std::size_t kLastResortSets = 6;  // reporter x kind
 SeriesKey overflow_key(const SeriesKey& key) noexcept;
 SeriesKey last_resort_key(const SeriesKey& key) noexcept;
 constexpr bool is_overflow(const SeriesKey& key) noexcept {

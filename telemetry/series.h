@@ -37,6 +37,8 @@ inline constexpr std::size_t kSeriesCells = kSumCell + 3;
 inline constexpr std::size_t kReportsCell = kRequestsCell;
 inline constexpr std::size_t kRequestMessagesCell = 1;
 inline constexpr std::size_t kResponseMessagesCell = 2;
+// A label set of TCP connections has five: reports, then its four counters.
+inline constexpr std::size_t kTcpCell = 1;  // opened, closed, sent, received
 
 // What one side of the two banks holds; see shard.h for the two banks.
 struct alignas(64) SeriesBank {

@@ -84,7 +84,7 @@ std::size_t Shard::flip() noexcept {
 void Shard::request_started(std::uint64_t in_flight) noexcept {
   LedgerBank& ledger = ledger_[enter()];
   ledger.started.add(1);
-  ledger.in_flight.set(in_flight);
+  ledger.in_flight.set(live_requests_ = in_flight);
   ledger.touched.set(1);
   leave();
 }
@@ -112,7 +112,7 @@ void Shard::request_completed(const RequestFacts& facts, std::uint64_t in_flight
   cells[kSumCell + 2].add(facts.response_bytes);
   LedgerBank& ledger = ledger_[bank];
   ledger.completed.add(1);
-  ledger.in_flight.set(in_flight);
+  ledger.in_flight.set(live_requests_ = in_flight);
   ledger.touched.set(1);
   leave();
   if (is_overflow(series.key)) add(Counter::requests_overflowed);
@@ -131,7 +131,29 @@ void Shard::messages_counted(const MessageFacts& facts, std::uint64_t in_flight,
   cells[kRequestMessagesCell].add(facts.request_messages);
   cells[kResponseMessagesCell].add(facts.response_messages);
   LedgerBank& ledger = ledger_[bank];
-  ledger.in_flight.set(in_flight);
+  ledger.in_flight.set(live_requests_ = in_flight);
+  ledger.touched.set(1);
+  leave();
+}
+
+void Shard::tcp_counted(const TcpFacts& facts, SeriesCache& cache) noexcept {
+  const SeriesKey key{.peer = facts.peer.id,
+                      .destination = facts.destination.id,
+                      .flags = facts.flags.bits(),
+                      .reporter = facts.reporter,
+                      .protocol = Protocol::tcp,
+                      .policy = facts.policy,
+                      .own = own_,
+                      .kind = SeriesKind::connections};
+  std::size_t bank = 0;
+  auto& cells = enter_with(key, cache, bank).banks[bank].cells;
+  cells[kReportsCell].add(1);
+  cells[kTcpCell].add(facts.opened ? 1 : 0);
+  cells[kTcpCell + 1].add(facts.closed ? 1 : 0);
+  cells[kTcpCell + 2].add(facts.sent_bytes);
+  cells[kTcpCell + 3].add(facts.received_bytes);
+  LedgerBank& ledger = ledger_[bank];
+  ledger.in_flight.set(live_requests_);
   ledger.touched.set(1);
   leave();
 }

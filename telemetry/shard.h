@@ -64,6 +64,7 @@ class Shard {
                          SeriesCache& cache) noexcept;
   void messages_counted(const MessageFacts& facts, std::uint64_t in_flight,
                         SeriesCache& cache) noexcept;
+  void tcp_counted(const TcpFacts& facts, SeriesCache& cache) noexcept;
 
   // --- own metrics: add(Counter::retries), add(Counter::limits_hit, 1, Limit::connections) ---
   template <class... Labels>
@@ -119,6 +120,7 @@ class Shard {
 
   Registry& registry_;
   std::uint8_t own_ = 0;
+  std::uint64_t live_requests_ = 0;  // as told last
 
   alignas(64) std::atomic<std::uint64_t> version_ = 0;
   alignas(64) std::atomic<std::size_t> active_ = 0;

@@ -288,12 +288,15 @@ TEST_CASE("every family of the list is in a scrape, and hoplite_series counts th
   complete(shard, facts);
   SeriesCache cache;
   record(shard, MessageFacts{.peer = facts.peer, .destination = facts.destination}, 0, cache);
+  SeriesCache tcp_cache;
+  record(shard, TcpFacts{.peer = facts.peer, .destination = facts.destination, .flags = {}},
+         tcp_cache);
   collector.registry().intern_rule("r");
   collector.set_certificate_expiry(1);
   const std::string text = whole_text(collector.scrape());
   const auto samples = read_samples(text);
   CHECK(sum_of(samples, "hoplite_series") == static_cast<double>(samples.size()));
-  CHECK(sum_of(samples, "hoplite_label_sets") == 2);
+  CHECK(sum_of(samples, "hoplite_label_sets") == 3);
   std::multiset<std::string> types;
   std::istringstream lines(text);
   std::string line;
