@@ -61,6 +61,15 @@ void ClientConnection::on_bytes(Chain bytes) {
     }
     return;
   }
+  if (streams_ > 1 && received_ == 0 && in_.empty() && request_batch_ == loop_.batch()) {
+    // The kernel had these bytes before it had the request. They answer nothing, and whether the
+    // server will act on the request as well is not known.
+    Error why = make_error(Code::upstream_closed, Side::upstream,
+                           http::detail_of(http::Fault::unasked_response));
+    why.replay = Replay::if_idempotent;
+    fail(why);
+    return;
+  }
   in_.append(std::move(bytes));
   process();
 }
@@ -275,6 +284,7 @@ void ClientConnection::Slot::reset(Error why) {
 
 void ClientConnection::flush() {
   if (phase_ == Phase::closed) return;
+  if (outbox_.taken() == 0) request_batch_ = loop_.batch();
   Chain bytes = outbox_.take(loop_.chunks());
   if (!bytes.empty()) transport_->write(std::move(bytes));
   if (upgrade_asked_ && request_done_ && parser_.tunnel() && !write_ended_) {

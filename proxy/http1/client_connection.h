@@ -120,7 +120,8 @@ class ClientConnection final : public http::ClientConnection,
   Error close_reason_;
   net::Timer linger_;
   std::uint64_t streams_ = 0;
-  std::uint64_t received_ = 0;  // wire bytes of this response
+  std::uint64_t received_ = 0;       // wire bytes of this response
+  std::uint64_t request_batch_ = 0;  // the loop's batch in which the request was first written
 };
 
 }  // namespace proxy::http1

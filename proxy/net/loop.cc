@@ -32,6 +32,13 @@ Loop::Loop()
     std::terminate();
   }
   uv_unref(reinterpret_cast<uv_handle_t*>(wake_));
+  before_poll_ = new uv_prepare_t;
+  before_poll_->data = this;
+  uv_prepare_init(uv_.get(), before_poll_);
+  uv_prepare_start(before_poll_, [](uv_prepare_t* before_poll) noexcept {
+    static_cast<Loop*>(before_poll->data)->begin_batch();
+  });
+  uv_unref(reinterpret_cast<uv_handle_t*>(before_poll_));
 }
 
 Loop::~Loop() {
@@ -43,6 +50,9 @@ Loop::~Loop() {
   timers_.close();
   uv_close(reinterpret_cast<uv_handle_t*>(wake_),
            [](uv_handle_t* wake) noexcept { delete reinterpret_cast<uv_async_t*>(wake); });
+  uv_close(reinterpret_cast<uv_handle_t*>(before_poll_), [](uv_handle_t* before_poll) noexcept {
+    delete reinterpret_cast<uv_prepare_t*>(before_poll);
+  });
   // One that is not closing would be waited for without end below.
   uv_walk(
       uv_.get(), [](uv_handle_t* handle, void*) noexcept { ASSERT(uv_is_closing(handle) != 0); },

@@ -16,6 +16,7 @@
 
 struct uv_loop_s;
 struct uv_async_s;
+struct uv_prepare_s;
 
 namespace proxy::net {
 
@@ -107,6 +108,9 @@ class Loop {
   std::uint64_t now_ms() noexcept { return now_us() / 1000; }
   // Monotonic time as of this very moment.
   std::uint64_t precise_now_us() const noexcept;
+  // Number of the present batch: the events that one poll found. What two events of a batch tell was
+  // so before either of them was handled. A batch of 1,024 events or more counts as several.
+  std::uint64_t batch() const noexcept { return batch_; }
   // Tests move the clock forward; timers due by then fire in the next run_once.
   void advance_clock_for_test(std::uint64_t us) noexcept { clock_offset_us_ += us; }
 
@@ -117,7 +121,7 @@ class Loop {
   class Turn {
    public:
     explicit Turn(Loop& loop) noexcept : loop_(loop) {
-      if (loop_.depth_++ == 0) loop_.turn_now_us_ = 0;
+      if (loop_.depth_++ == 0) loop_.begin_turn();
     }
     ~Turn() {
       if (loop_.depth_ == 1) loop_.end_turn();
@@ -134,6 +138,15 @@ class Loop {
   struct UvLoopDelete {
     void operator()(uv_loop_s* loop) const noexcept;
   };
+  void begin_turn() noexcept {
+    turn_now_us_ = 0;
+    // libuv polls again, with no word of it, when a poll filled its table of 1,024 events.
+    if (++turns_in_batch_ == 1024) begin_batch();
+  }
+  void begin_batch() noexcept {
+    ++batch_;
+    turns_in_batch_ = 0;
+  }
   void end_turn();
   void run_posted();
 
@@ -141,10 +154,13 @@ class Loop {
   unsigned depth_ = 0;
   std::uint64_t turn_now_us_ = 0;
   std::uint64_t clock_offset_us_ = 0;
+  std::uint64_t batch_ = 0;
+  unsigned turns_in_batch_ = 0;
   ChunkPool chunks_;  // outlives all that holds chunks
   std::unique_ptr<uv_loop_s, UvLoopDelete> uv_;
   TimerQueue timers_;
-  uv_async_s* wake_ = nullptr;  // frees itself in its close callback
+  uv_async_s* wake_ = nullptr;          // frees itself in its close callback
+  uv_prepare_s* before_poll_ = nullptr;  // likewise
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;
   ChunkRef read_chunk_;

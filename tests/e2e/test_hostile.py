@@ -2,7 +2,9 @@
 once, the connection closed, and nothing of them in the bytes that reached the other side."""
 
 import collections
+import os
 import random
+import signal
 import ssl
 
 import pytest
@@ -247,3 +249,31 @@ def test_stray_answer_on_a_pooled_connection(world, behind, how):
                        "the connection with the stray answer was closed")
     assert served == [0, 1]
     sidecar.wait_total("istio_requests_total", 2, response_code="200", response_flags="-")
+
+
+@pytest.mark.parametrize("method, code", [("GET", 200), ("POST", 503)])
+def test_stray_answer_in_the_instant_of_the_next_request(world, method, code):
+    """Both are ready when the proxy looks: what was there before the request is no answer to it."""
+    wires = []
+
+    def script(wire, number):
+        wires.append(wire)
+        while wire.read_head():
+            wire.send(HONEST)
+
+    upstream = world.raw_server(script)
+    sidecar = world.hoplite(inbound_config(upstream.address, workers=1))
+    client = world.client(sidecar.inbound)
+    assert client.request(host=HOST).body == b"honest"
+    os.kill(sidecar.pid, signal.SIGSTOP)
+    try:
+        client.send(f"{method} / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n".encode())
+        wires[0].send(STRAY)
+    finally:
+        os.kill(sidecar.pid, signal.SIGCONT)
+    answer = client.read_response()
+    assert (answer.status, answer.header("x-stray")) == (code, None)
+    sidecar.wait_total("istio_requests_total", 2)
+    flags = "-" if code == 200 else "UC"
+    assert sidecar.metrics().total(
+        "istio_requests_total", response_code=str(code), response_flags=flags) >= 1
