@@ -3,6 +3,7 @@
 #include "proxy/inject/edit.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -81,8 +82,10 @@ std::string Editor::apply() {
     }
   }
   removed_.clear();
-  std::stable_sort(splices_.begin(), splices_.end(),
-                   [](const Splice& a, const Splice& b) { return a.at < b.at; });
+  // What is added in front of an entry stays in front of it when the entry itself is replaced.
+  std::stable_sort(splices_.begin(), splices_.end(), [](const Splice& a, const Splice& b) {
+    return std::pair(a.at, a.erase > 0) < std::pair(b.at, b.erase > 0);
+  });
   std::string out;
   std::size_t done = 0;
   for (const auto& [at, erase, text] : splices_) {

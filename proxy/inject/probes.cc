@@ -75,7 +75,7 @@ class Rewriter {
     for (const auto key : kHandlers) {
       const auto handler = find_own(pod_.stream(), value, key);
       if (!handler) return std::unexpected(handler.error());
-      if (*handler == nullptr || is_elsewhere(*(*handler)->value)) continue;
+      if (*handler == nullptr || !is_here(resolved(*(*handler)->value))) continue;
       auto original = describe(key, container, resolved(*(*handler)->value));
       if (!original) return std::unexpected(original.error());
       if (const auto* anchor = needed_anchor(*(*handler)->value)) {
@@ -95,9 +95,9 @@ class Rewriter {
     return {};
   }
 
-  // A probe of another host is not redirected to us.
-  static bool is_elsewhere(const Node& handler) {
-    return !text_of(inner(resolved(handler), "host")).empty();
+  // A probe of another host does not pass by here.
+  static bool is_here(const Node& handler) {
+    return handler.kind == NodeKind::map && text_of(inner(handler, "host")).empty();
   }
 
   std::expected<Map, Problem> describe(std::string_view kind, const Node& container,
