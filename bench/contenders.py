@@ -148,38 +148,49 @@ def await_port(address):
             time.sleep(0.05)
 
 
-def await_answer(address, log):
-    """Waits until `address` answers /version with 200."""
+def ask(address, http2):
+    """Fails with an OSError unless `address` answers /version with 200."""
+    if http2:
+        answer = subprocess.run(["h2load", "-n", "1", "-c", "1", "-T", "5", "-H",
+                                 f":authority: {HOST}", f"http://{address}/version"],
+                                capture_output=True, text=True)
+        if "status codes: 1 2xx" not in answer.stdout:
+            raise OSError(answer.stdout)
+        return
     request = urllib.request.Request(f"http://{address}/version", headers={"Host": HOST})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=5) as answer:
+        assert answer.status == 200
+
+
+def await_answer(address, log, http2):
+    """Waits until `address` answers /version with 200."""
     end = time.monotonic() + 30
     while True:
         try:
-            with opener.open(request, timeout=5) as answer:
-                assert answer.status == 200
-                return
+            return ask(address, http2)
         except OSError as error:
             if time.monotonic() > end:
                 raise SystemExit(f"{address} does not answer ({error}):\n{log.read_text()}") from None
             time.sleep(0.05)
 
 
-def service(bench):
-    address = free_address()
-    bench.start("service", [bench.build / "tests/support/test_service", "--listen", address],
-                is_proxy=False)
-    return address
+def service(bench, http2=False):
+    address, grpc = free_address(), free_address()
+    bench.start("service", [bench.build / "tests/support/test_service", "--listen", address,
+                            "--grpc-listen", grpc], is_proxy=False)
+    return grpc if http2 else address
 
 
 # Each of these starts one proxy and returns its pid. `tls` is None, "accept" for the end that
-# terminates mutual TLS, or "originate".
+# terminates mutual TLS, or "originate". With `http2` it speaks that on both sides.
 
 
-def relay(bench, name, listen, upstream, tls):
+def relay(bench, name, listen, upstream, tls, http2):
     return bench.start(name, [bench.build / "bench/relay", listen, upstream])
 
 
-def nginx(bench, name, listen, upstream, tls):
+def nginx(bench, name, listen, upstream, tls, http2):
     folder = bench.folder
     server_tls = client_tls = ""
     if tls == "accept":
@@ -198,20 +209,42 @@ def nginx(bench, name, listen, upstream, tls):
     return bench.start(name, ["/usr/sbin/nginx", "-e", "stderr", "-p", folder, "-c", path])
 
 
-def haproxy(bench, name, listen, upstream, tls):
+def nghttpx(bench, name, listen, upstream, tls, http2):
+    folder = bench.folder
+    words = ["--workers=1", "--no-ocsp", "--accesslog-file=/dev/null", "--log-level=ERROR",
+             "--no-via", "--frontend-http2-max-concurrent-streams=128",
+             f"--frontend={listen.replace(':', ',')}" + ("" if tls == "accept" else ";no-tls"),
+             f"--backend={upstream.replace(':', ',')};/;proto=h2" +
+             (f";tls;sni={HOST}" if tls == "originate" else "")]
+    if tls == "accept":
+        words += ["--verify-client", f"--verify-client-cacert={folder}/ca.pem",
+                  "--tls-min-proto-version=TLSv1.3", f"{folder}/server-key.pem",
+                  f"{folder}/server.pem"]
+    if tls == "originate":
+        words += [f"--cacert={folder}/ca.pem", f"--client-cert-file={folder}/client.pem",
+                  f"--client-private-key-file={folder}/client-key.pem"]
+    return bench.start(name, ["/usr/sbin/nghttpx", "--conf=/dev/null", *words])
+
+
+def haproxy(bench, name, listen, upstream, tls, http2):
     folder = bench.folder
     bind = server = ""
+    alpn = " alpn h2" if http2 else ""
+    if http2 and tls != "accept":
+        bind = " proto h2"
+    if http2 and tls != "originate":
+        server = " proto h2"
     if tls == "accept":
-        bind = f" ssl crt {folder}/server-both.pem ca-file {folder}/ca.pem verify required ssl-min-ver TLSv1.3"
+        bind = f" ssl{alpn} crt {folder}/server-both.pem ca-file {folder}/ca.pem verify required ssl-min-ver TLSv1.3"
     if tls == "originate":
-        server = (f" ssl crt {folder}/client-both.pem ca-file {folder}/ca.pem verify required"
+        server = (f" ssl{alpn} crt {folder}/client-both.pem ca-file {folder}/ca.pem verify required"
                   f" verifyhost {HOST} sni str({HOST}) ssl-min-ver TLSv1.3")
     path = bench.write(f"{name}.conf", HAPROXY.format(upstream=upstream, listen=listen, bind=bind,
                                                       server=server))
     return bench.start(name, ["/usr/sbin/haproxy", "-db", "-f", path])
 
 
-def hoplite(bench, name, listen, upstream, tls):
+def hoplite(bench, name, listen, upstream, tls, http2=False):
     who = "client" if tls == "originate" else "podinfo"
     lines = [f"workload: {{name: {who}-v1, namespace: test, app: {who}, version: v1}}",
              "workers: 1", "log: {access: off}", "stats: {listen: '127.0.0.1:0'}"]
@@ -229,15 +262,22 @@ def hoplite(bench, name, listen, upstream, tls):
     return bench.start(name, [bench.build / "hoplite", "run", "-c", path])
 
 
-PROXIES = {"relay": relay, "nginx": nginx, "haproxy": haproxy, "hoplite": hoplite}
-NAMES = ["direct", *PROXIES, *(f"{name}-pair" for name in PROXIES)]
+PROXIES = {"relay": relay, "nginx": nginx, "nghttpx": nghttpx, "haproxy": haproxy,
+           "hoplite": hoplite}
+
+
+def names(http2=False):
+    """Everybody who can take such a load: nginx speaks no HTTP/2 upstream, nghttpx is made for it."""
+    field = [name for name in PROXIES if name != ("nginx" if http2 else "nghttpx")]
+    return ["direct", *field, *(f"{name}-pair" for name in field)]
 
 
 class Contender:
-    """One line of the table: where wrk sends its requests, and whose CPU time is counted."""
+    """One line of the table: where the load goes, and whose CPU time is counted."""
 
-    def __init__(self, bench, name, app):
+    def __init__(self, bench, name, app, load=None):
         self.name = name
+        http2 = load is not None and load.http2
         self.pids = []
         self.address = app
         if name == "direct":
@@ -245,13 +285,14 @@ class Contender:
         proxy = PROXIES[name.removesuffix("-pair")]
         self.address = free_address()
         if not name.endswith("-pair"):
-            self.pids.append(proxy(bench, name, self.address, app, None))
+            self.pids.append(proxy(bench, name, self.address, app, None, http2))
         else:
             between = free_address()
-            self.pids.append(proxy(bench, f"{name}-server", between, app, "accept"))
-            self.pids.append(proxy(bench, f"{name}-client", self.address, between, "originate"))
+            self.pids.append(proxy(bench, f"{name}-server", between, app, "accept", http2))
+            self.pids.append(
+                proxy(bench, f"{name}-client", self.address, between, "originate", http2))
         log = pathlib.Path(bench.folder / f"{name}{'-client' if name.endswith('-pair') else ''}.log")
-        await_answer(self.address, log)
+        await_answer(self.address, log, http2)
 
     @property
     def floor(self):

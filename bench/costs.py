@@ -230,7 +230,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build-dir", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--only", type=lambda text: text.split(","),
-                        default=contenders.NAMES[1:])
+                        default=contenders.names()[1:])
     arguments = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""Load and what it costs: wrk's numbers, the CPU time and memory of processes, their syscalls."""
+"""What a load costs: the CPU time and memory of processes, their syscalls. Not the load."""
 
 import pathlib
 import re
@@ -6,8 +6,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-
-UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
 def with_children(pids):
@@ -36,40 +34,19 @@ def rss_kib(pids):
     return total
 
 
-def microseconds(text):
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
-    return float(number) * UNITS[unit]
-
-
-def wrk(address, host, seconds, cpus, connections):
-    """One run of wrk: requests, rate and latencies. Any answer but 2xx ends the benchmark."""
-    text = subprocess.run(
-        ["taskset", "-c", cpus, "wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s",
-         "--latency", "-H", f"Host: {host}", f"http://{address}/version"],
-        check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
-        raise SystemExit(f"errors under load at {address}:\n{text}")
-    return {
-        "requests": int(re.search(r"(\d+) requests in", text).group(1)),
-        "requests_per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)),
-        "p50_us": microseconds(re.search(r"^\s+50%\s+(\S+)$", text, re.M).group(1)),
-        "p99_us": microseconds(re.search(r"^\s+99%\s+(\S+)$", text, re.M).group(1)),
-    }
-
-
-def measure(contender, host, seconds, cpus, connections):
+def measure(contender, load, host, seconds, cpus):
     """One round for one contender."""
-    wrk(contender.address, host, 1, cpus, connections)  # connections opened, caches warm
+    load.run(contender.address, host, 1, cpus)  # connections opened, caches warm
     pids = with_children(contender.pids)
     before = cpu_us(pids)
-    result = wrk(contender.address, host, seconds, cpus, connections)
+    result = load.run(contender.address, host, seconds, cpus)
     result["cpu_us_per_request"] = (cpu_us(pids) - before) / result["requests"]
     result["proxy_cpu_share"] = (cpu_us(pids) - before) / (seconds * 1e6)
     result["rss_kib"] = rss_kib(pids)
-    return result
+    return load.latencies(result, contender.address, host, cpus)
 
 
-def syscalls_per_request(contender, host, cpus, connections):
+def syscalls_per_request(contender, load, host, cpus):
     """Counted by perf where the kernel lets it, else by strace, which slows what it counts."""
     pids = with_children(contender.pids)
     if not pids:
@@ -84,13 +61,13 @@ def syscalls_per_request(contender, host, cpus, connections):
             command = ["strace", "-c", "-f", "-o", out.name,
                        *(word for pid in pids for word in ("-p", str(pid)))]
         counter = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        load = wrk(contender.address, host, 2, cpus, connections)
+        done = load.run(contender.address, host, 2, cpus)
         counter.send_signal(signal.SIGINT)
         counter.wait()
         text = out.read()
     found = (re.search(r"^(\d+);", text, re.M) if count == "perf"
              else re.search(r"^100\.00\s+\S+\s+\S+\s+(\d+)", text, re.M))
-    return int(found.group(1)) / load["requests"] if found else None
+    return int(found.group(1)) / done["requests"] if found else None
 
 
 def perf_works():

@@ -47,8 +47,8 @@ def footer(results):
     machine = results["machine"]
     spreads = [spread(c["rounds"], "requests_per_second") for c in results["contenders"]]
     return (f"{results['date']}, {machine['cpu']} x {machine['cpus']}, Linux {machine['kernel']}; "
-            f"{results['rounds']} rounds of {results['seconds']} s, {results['connections']} "
-            f"connections; proxies on CPU {results['proxy_cpus']}, wrk and service on "
+            f"{results['what']}, {results['rounds']} rounds of {results['seconds']} s; "
+            f"proxies on CPU {results['proxy_cpus']}, clients and service on "
             f"{results['other_cpus']}; load average before the run {results['load_before']:.1f}. "
             f"Medians; within a row requests/s varied by up to "
             f"{max(spreads) / 2:.0%} either way.")

@@ -10,16 +10,19 @@ program=main.py
 arguments=()
 usage() {
   cat <<'USAGE'
-usage: bench/run.sh [--no-install] [--build-dir DIR] [--rounds N] [--seconds N] [--only A,B,...]
+usage: bench/run.sh [--load LOAD] [--no-install] [--build-dir DIR] [--rounds N] [--seconds N]
+                    [--only A,B,...]
        bench/run.sh --costs [--no-install] [--build-dir DIR] [--only A,B,...]
 
-Measures no proxy, a bare TCP relay (the floor), nginx, haproxy and hoplite, and pairs of each with
-mutual TLS between them, all in turn and several times over.
+Measures no proxy, a bare TCP relay (the floor), nginx (for HTTP/2: nghttpx), haproxy and hoplite,
+and pairs of each with mutual TLS between them, all in turn and several times over.
 
+  --load LOAD      http1 (default): GET over HTTP/1 by wrk; h2c: GET over HTTP/2 without TLS, and
+                   grpc: unary calls, both by h2load
   --rounds N       how often everything is measured (default 5)
   --seconds N      how long each time (default 4)
-  --only A,B,...   only these: direct, relay, nginx, haproxy, hoplite, relay-pair, nginx-pair,
-                   haproxy-pair, hoplite-pair
+  --only A,B,...   only these: direct, relay, nginx, nghttpx, haproxy, hoplite, relay-pair,
+                   nginx-pair, nghttpx-pair, haproxy-pair, hoplite-pair
   --costs          measure what is not a rate: CPU of large bodies, memory of idle connections and of a
                    slow reader, instructions of a request
   --build-dir DIR  use the programs built in DIR and build nothing
@@ -32,7 +35,7 @@ while [ $# -gt 0 ]; do
     --no-install) install= ;;
     --costs) program=costs.py ;;
     --build-dir) build=${2:?"--build-dir wants a folder"}; shift ;;
-    --rounds | --seconds | --only) arguments+=("$1" "${2:?"$1 wants a value"}"); shift ;;
+    --load | --rounds | --seconds | --only) arguments+=("$1" "${2:?"$1 wants a value"}"); shift ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 64 ;;
   esac

@@ -40,10 +40,11 @@ packages_of() {
                 "libspdlog1.10|libspdlog1.15 libfmt9|libfmt10 libprotobuf32|libprotobuf32t64" \
                 "libseccomp2 libcap2 ca-certificates" ;;
     demo)  echo "curl" ;;
-    test)  echo "curl openssl prometheus python3 python3-pytest python3-pytest-xdist nghttp2-client iproute2 procps" ;;
+    test)  echo "curl openssl prometheus python3 python3-pytest python3-pytest-xdist python3-grpcio" \
+                "python3-protobuf nghttp2-client iproute2 procps" ;;
     lint)  echo "clang-tidy-19 clang-format-19 shellcheck" ;;
     fuzz)  echo "clang-19 libclang-rt-19-dev" ;;
-    bench) echo "python3 openssl wrk nginx-light haproxy strace linux-perf valgrind" ;;
+    bench) echo "python3 openssl wrk nghttp2-client nghttp2-proxy nginx-light haproxy strace linux-perf valgrind" ;;
     *) return 1 ;;
   esac
 }
