@@ -11,17 +11,22 @@ from .process import Process
 
 
 class TestService(Process):
-    """`test_service` on a free port of 127.0.0.1. Started when the constructor returns."""
+    """`test_service` on free ports of 127.0.0.1, one of them for gRPC.
+
+    Started when the constructor returns.
+    """
 
     __test__ = False  # not a test class, whatever its name
 
     def __init__(self, binary, name, record=None, threads=1):
-        argv = [binary, "--listen", "127.0.0.1:0", "--name", name, "--threads", threads]
+        argv = [binary, "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0", "--name", name,
+                "--threads", threads]
         if record is not None:
             argv += ["--record", record]
         super().__init__(argv, name)
         self._record = record
         self.port = int(self.wait_line(r"^listening on \S+:(\d+)$").group(1))
+        self.grpc_address = self.wait_line(r"^serving gRPC on (\S+)$").group(1)
 
     @property
     def address(self):

@@ -62,6 +62,8 @@ struct GrpcCallbacks {
       to->path = text;
     } else if (key == "content-type") {
       to->grpc = text.starts_with("application/grpc");
+    } else if (key == "grpc-encoding") {
+      to->encoding = text;
     } else if (key == "x-echo-count") {
       std::from_chars(text.data(), text.data() + text.size(), to->repeat);
     }
@@ -250,13 +252,15 @@ void GrpcConnection::send(Call& call) {
   body.read_callback = GrpcCallbacks::read;
   const std::string number =
       call.grpc ? std::to_string(call.status) : std::to_string(call.out.size());
-  const std::array fields{
-      field(":status", "200"),
-      field("content-type", call.grpc ? "application/grpc" : "application/json"),
-      field(call.grpc ? "grpc-status" : "content-length", number)};
+  std::array<nghttp2_nv, 4> fields;
+  std::size_t count = 0;
+  fields[count++] = field(":status", "200");
+  fields[count++] = field("content-type", call.grpc ? "application/grpc" : "application/json");
+  if (!call.encoding.empty()) fields[count++] = field("grpc-encoding", call.encoding);
   const bool trailers_only = call.grpc && call.finished && call.out.empty();
   // A call that sends messages has its status in the trailers alone.
-  const std::size_t count = !call.grpc || trailers_only ? fields.size() : fields.size() - 1;
+  if (!call.grpc) fields[count++] = field("content-length", number);
+  if (trailers_only) fields[count++] = field("grpc-status", number);
   nghttp2_submit_response(session_, call.id, fields.data(), count, trailers_only ? nullptr : &body);
 }
 

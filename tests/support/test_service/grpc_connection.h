@@ -31,7 +31,8 @@ struct Call {
   unsigned status = 0;
   unsigned repeat = 3;
   std::string path;
-  std::string in;  // what is not a whole message yet
+  std::string encoding;  // grpc-encoding of the request, and so of the messages sent back
+  std::string in;        // what is not a whole message yet
   std::string kept;
   std::string out;
   std::size_t out_at = 0;
