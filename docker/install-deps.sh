@@ -41,7 +41,7 @@ packages_of() {
                 "libseccomp2 libcap2 ca-certificates" ;;
     demo)  echo "curl" ;;
     test)  echo "curl openssl prometheus python3 python3-pytest python3-pytest-xdist python3-grpcio" \
-                "python3-protobuf nghttp2-client iproute2 procps" ;;
+                "python3-yaml python3-protobuf nghttp2-client iproute2 procps" ;;
     lint)  echo "clang-tidy-19 clang-format-19 shellcheck" ;;
     fuzz)  echo "clang-19 libclang-rt-19-dev" ;;
     bench) echo "python3 openssl wrk nghttp2-client nghttp2-proxy nginx-light haproxy strace linux-perf valgrind" ;;

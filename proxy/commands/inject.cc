@@ -66,6 +66,9 @@ int report(std::string_view command, const std::string& file,
   for (const auto& one : outcome->skipped) {
     fmt::print(stderr, "hoplite {}: left alone: {}\n", command, one);
   }
+  for (const auto& one : outcome->warnings) {
+    fmt::print(stderr, "hoplite {}: warning: {}\n", command, one);
+  }
   const auto& text = outcome->text;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     return fail(command, kFailure, "cannot write to stdout");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -101,40 +102,74 @@ bool has_sidecar(const Workload& workload) {
   return reason_to_skip(workload).empty() || workload.annotations.contains(kStatusAnnotation);
 }
 
-// The Services of the stream that lead to pods with a sidecar, as the configuration lists them.
-std::string known_services(const Objects& objects, const Settings& options) {
+// A Service's ports as the configuration lists them; nothing when no pod of the stream with a
+// sidecar is behind it.
+List described(const Service& service, const Objects& objects, const Settings& options) {
+  List sans;
+  std::set<std::string> known;
+  const std::string scope =
+      service.namespace_name.empty() ? "$(POD_NAMESPACE)" : literal(service.namespace_name);
+  for (const auto& workload : objects.workloads) {
+    if (!has_sidecar(workload) || !selects(service, workload)) continue;
+    auto san = fmt::format("spiffe://{}/ns/{}/sa/{}", options.trust_domain, scope,
+                           literal(workload.service_account()));
+    if (known.insert(san).second) sans.emplace_back(std::move(san));
+  }
+  if (sans.empty()) return {};
+  const auto name = literal(service.name);
+  const auto host = fmt::format("{}.{}.svc.{}", name, scope, options.cluster_domain);
   List out;
-  for (const auto& service : objects.services) {
-    List sans;
-    const std::string scope =
-        service.namespace_name.empty() ? "$(POD_NAMESPACE)" : literal(service.namespace_name);
-    for (const auto& workload : objects.workloads) {
-      if (!has_sidecar(workload) || !selects(service, workload)) continue;
-      sans.emplace_back(fmt::format("spiffe://{}/ns/{}/sa/{}", options.trust_domain, scope,
-                                    literal(workload.service_account())));
+  for (const auto& port : service.ports) {
+    Map tls{{"mode", "mutual"}, {"sans", sans}};
+    if (options.mtls == "off") tls = Map{{"mode", Value("off")}};
+    Map one{{"name", name},
+            {"namespace", scope},
+            {"hosts", List{host, fmt::format("{}.{}.svc", name, scope),
+                           fmt::format("{}.{}", name, scope), name}},
+            {"port", port.port},
+            {"endpoints", List{fmt::format("{}:{}", host, port.port)}},
+            {"tls", std::move(tls)}};
+    if (!service.address.empty()) one.emplace_back("addresses", List{literal(service.address)});
+    if (const auto carried = traffic_of(port.protocol); !carried.empty()) {
+      one.emplace_back("traffic", carried);
     }
-    if (sans.empty()) continue;
-    const auto name = literal(service.name);
-    const auto host = fmt::format("{}.{}.svc.{}", name, scope, options.cluster_domain);
-    for (const auto& port : service.ports) {
-      Map tls{{"mode", "mutual"}, {"sans", sans}};
-      if (options.mtls == "off") tls = Map{{"mode", Value("off")}};
-      Map one{{"name", name},
-              {"namespace", scope},
-              {"hosts", List{host, fmt::format("{}.{}.svc", name, scope),
-                             fmt::format("{}.{}", name, scope), name}},
-              {"port", port.port},
-              {"endpoints", List{fmt::format("{}:{}", host, port.port)}},
-              {"tls", std::move(tls)}};
-      if (!service.address.empty()) one.emplace_back("addresses", List{literal(service.address)});
-      if (const auto carried = traffic_of(port.protocol); !carried.empty()) {
-        one.emplace_back("traffic", carried);
-      }
-      out.emplace_back(std::move(one));
+    out.emplace_back(std::move(one));
+  }
+  return out;
+}
+
+// The Services of the stream, each as JSON items with commas between.
+class KnownServices {
+ public:
+  KnownServices(const Objects& objects, const Settings& options) {
+    for (const auto& service : objects.services) {
+      const auto items = compact_json(described(service, objects, options));
+      if (items.size() > 2) all_.emplace_back(&service, items.substr(1, items.size() - 2));
     }
   }
-  return out.empty() ? std::string() : compact_json(out);
-}
+
+  // The pod's own first, then as many others as fit; `left_out` counts the rest.
+  [[nodiscard]] std::string for_pod(const Workload& workload, std::size_t& left_out) const {
+    std::string out;
+    for (const bool own : {true, false}) {
+      for (const auto& [service, items] : all_) {
+        if (selects(*service, workload) != own) continue;
+        if (out.size() + items.size() + 2 > kMaxBytes) {
+          ++left_out;
+        } else {
+          out += (out.empty() ? "[" : ",") + items;
+        }
+      }
+    }
+    return out.empty() ? out : out + "]";
+  }
+
+ private:
+  // Linux takes no variable above 128 KiB, name and all.
+  static constexpr std::size_t kMaxBytes = 64 * 1024;
+
+  std::vector<std::pair<const Service*, std::string>> all_;
+};
 
 Map annotations_to_write(const Workload& workload, const Settings& settings) {
   Map out;
@@ -203,7 +238,7 @@ std::expected<Outcome, Problem> inject(std::string_view text, const Settings& op
   if (!stream) return std::unexpected(stream.error());
   const auto objects = find_objects(*stream);
   if (!objects) return std::unexpected(objects.error());
-  const auto services = known_services(*objects, options);
+  const KnownServices services(*objects, options);
   Outcome out;
   Editor editor(*stream);
   for (const auto& workload : objects->workloads) {
@@ -211,8 +246,14 @@ std::expected<Outcome, Problem> inject(std::string_view text, const Settings& op
       out.skipped.push_back(fmt::format("{}: {}", shown(workload), reason));
       continue;
     }
-    if (auto done = inject_pod(*stream, editor, workload, options, services); !done) {
+    std::size_t left_out = 0;
+    const auto known = services.for_pod(workload, left_out);
+    if (auto done = inject_pod(*stream, editor, workload, options, known); !done) {
       return std::unexpected(done.error());
+    }
+    if (left_out > 0) {
+      out.warnings.push_back(fmt::format("{}: {} Services do not fit into HOPLITE_SERVICES",
+                                         shown(workload), left_out));
     }
     out.done.push_back(shown(workload));
   }

@@ -16,6 +16,7 @@ struct Outcome {
   std::string text;
   std::vector<std::string> done;     ///< "Deployment podinfo"
   std::vector<std::string> skipped;  ///< "Deployment podinfo: it has its sidecar already"
+  std::vector<std::string> warnings;
 };
 
 /// Every pod and pod template gets a sidecar, unless it has one or asks for none. Bytes that need
