@@ -10,6 +10,7 @@
 #include "proxy/base/chain.h"
 #include "proxy/base/credit.h"
 #include "proxy/http/connection.h"
+#include "proxy/http/date_text.h"
 #include "proxy/http/stream.h"
 #include "proxy/http1/limits.h"
 #include "proxy/http1/outbox.h"
@@ -136,7 +137,7 @@ class ServerConnection final : public http::ServerConnection,
   Outbox outbox_;
   Chain in_;  // read and not parsed yet
   Credit credit_;
-  DateText date_;
+  http::DateText date_;
   net::Timer timer_;
   Phase phase_ = Phase::idle;
   Answer answer_ = Answer::none;

@@ -3,9 +3,9 @@
 #include "proxy/http1/writer.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
-#include <ctime>
 
 namespace proxy::http1 {
 namespace {
@@ -115,18 +115,6 @@ std::size_t size_of(const http::HeaderMap& headers) noexcept {
 }
 
 }  // namespace
-
-std::string_view DateText::at(std::uint64_t now_us) noexcept {
-  const std::uint64_t second = now_us / 1'000'000;
-  if (second != second_) {
-    second_ = second;
-    const std::time_t now = std::time(nullptr);
-    std::tm parts{};
-    gmtime_r(&now, &parts);
-    std::strftime(text_.data(), text_.size(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
-  }
-  return text_.data();
-}
 
 void write_request_head(ChunkPool& pool, Chain& out, const http::RequestHead& head,
                         OutgoingBody body) {

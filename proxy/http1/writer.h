@@ -2,7 +2,6 @@
 // Not a decision-maker: which form a body takes is the connection's choice.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -22,17 +21,6 @@ enum class BodyForm : std::uint8_t {
 struct OutgoingBody {
   BodyForm form = BodyForm::none;
   std::uint64_t bytes = 0;  // with `length`
-};
-
-// "Sun, 06 Nov 1994 08:49:37 GMT", made at most once a second.
-class DateText {
- public:
-  // `now_us`: any monotonic clock.
-  std::string_view at(std::uint64_t now_us) noexcept;
-
- private:
-  std::uint64_t second_ = ~std::uint64_t{0};
-  std::array<char, 32> text_{};
 };
 
 enum class Persistence : std::uint8_t { implied, keep_alive, close };

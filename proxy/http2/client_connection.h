@@ -5,15 +5,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "proxy/http/connection.h"
 #include "proxy/http/stream.h"
+#include "proxy/http2/fields_reader.h"
 #include "proxy/http2/limits.h"
 #include "proxy/http2/session.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/transport.h"
 
 namespace proxy::http2 {
+
+class HeadWriter;
 
 struct ClientConnectionOptions : SessionOptions {
   // Streams opened before the server's SETTINGS have said how many it takes.
@@ -37,18 +42,18 @@ class ClientConnection final : public http::ClientConnection,
   void start();
 
   http::ClientStream* open_stream(http::ResponseUser& user) override;
-  // min(our limit, the server's) - open streams; 0 after a GOAWAY either way and when the stream ids
-  // are used up.
+  // min(our limit, the server's) - open streams; 0 after a GOAWAY either way and when the stream
+  // ids are used up.
   std::size_t free_slots() const noexcept override;
-  std::uint64_t streams_opened() const noexcept override;
+  std::uint64_t streams_opened() const noexcept override { return streams_; }
   void begin_drain() override;
   void abort(Error why) override;
   // No stream.
-  bool idle() const noexcept override;
+  bool idle() const noexcept override { return in_use_ == 0; }
 
   // The server's SETTINGS have come: free_slots() is the truth from here on. on_available is told
   // when that happens, too.
-  bool settings_received() const noexcept;
+  bool settings_received() const noexcept { return peer_settings_received(); }
   // The server takes extended CONNECT (RFC 8441): a request with `upgrade` may go this way. Not so
   // before its SETTINGS.
   bool takes_extended_connect() const noexcept;
@@ -57,6 +62,41 @@ class ClientConnection final : public http::ClientConnection,
 
  private:
   class Slot;
+
+  SessionStream& begin_stream(std::int32_t id) override;
+  void begin_block(SessionStream& stream) override;
+  bool take_field(SessionStream& stream, std::string_view name, std::string_view value) override;
+  void end_block(SessionStream& stream, bool end_stream) override;
+  void body_malformed(SessionStream& stream) override;
+  void stream_closed(SessionStream& stream, std::uint32_t code) override;
+  void end_framed(SessionStream&) override {}
+  void deliver(SessionStream& stream) override;
+  void stream_left(SessionStream&) override {}
+  void stream_stuck(SessionStream& stream) override;
+  void fail_streams(Error why) override;
+  void tell_closed(Error why) override;
+  void turn_ended() override;
+  void recycle(SessionStream& stream) override;
+  Error protocol_error() const noexcept override;
+  Error lost_error(Error why) const noexcept override;
+
+  void end_head(Slot& slot, bool end_stream);
+  void begin_tunnel(Slot& slot);
+  void refuse(Slot& slot, http::Fault fault);
+  void tell_head(Slot& slot);
+  Error lost_stream(const Slot& slot, Error why) const noexcept;
+
+  http::ClientConnectionOwner& owner_;
+  const ClientConnectionOptions options_;
+  FieldsReader reader_;
+  std::unique_ptr<HeadWriter> writer_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<Slot*> free_;
+  std::size_t in_use_ = 0;
+  std::size_t live_ = 0;  // of those in use, the ones the server still has or will have
+  std::uint64_t streams_ = 0;
+  bool slot_freed_ = false;
+  bool settings_told_ = false;
 };
 
 }  // namespace proxy::http2

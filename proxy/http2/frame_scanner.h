@@ -1,6 +1,6 @@
 // FrameScanner: finds the frames in a stream of bytes and reads their headers (RFC 9113 4.1).
-// Not a parser of payloads: those are nghttp2's. It looks first, so that what nghttp2 would let pass
-// can be judged before, and so that each frame is counted.
+// Not a parser of payloads: those are nghttp2's. It looks first, so that what nghttp2 would let
+// pass can be judged before, and so that each frame is counted.
 #pragma once
 
 #include <array>
@@ -41,9 +41,9 @@ class FrameScanner {
   // `preface`: the stream begins with the client's 24 bytes.
   explicit FrameScanner(bool preface) noexcept : skip_(preface ? 24 : 0) {}
 
-  // Takes bytes from the front of `in`, up to the end of the frame they belong to; returns how many.
-  // With `judge` true the header that these bytes completed is to be looked at before they are
-  // passed on (for PRIORITY: its payload is complete as well).
+  // Takes bytes from the front of `in`, up to the end of the frame they belong to; returns how
+  // many. With `judge` true the header that these bytes completed is to be looked at before they
+  // are passed on (for PRIORITY: its payload is complete as well).
   std::size_t take(std::span<const std::byte> in, bool& judge) noexcept;
 
   const FrameHeader& header() const noexcept { return header_; }

@@ -33,11 +33,11 @@ struct FloodLimits {
   Rate refused_streams{2000, 200};  // REFUSED_STREAM sent
   Rate settings{100, 10};
   Rate pings{500, 50};
-  Rate empty_data{200, 20};         // DATA without a byte and without END_STREAM
+  Rate empty_data{200, 20};  // DATA without a byte and without END_STREAM
   Rate window_updates{2000, 500};
-  Rate priorities{500, 50};         // PRIORITY, and frames of unknown types
-  std::uint32_t frames_per_head = 32;        // HEADERS and its CONTINUATIONs
-  std::size_t outbound_frames = 10'000;      // waiting to be sent, DATA not counted
+  Rate priorities{500, 50};              // PRIORITY, and frames of unknown types
+  std::uint32_t frames_per_head = 32;    // HEADERS and its CONTINUATIONs
+  std::size_t outbound_frames = 10'000;  // waiting to be sent, DATA not counted
 };
 
 struct SessionOptions {

@@ -6,7 +6,7 @@ namespace proxy::http2 {
 
 ErrorCode error_code(std::uint32_t value) noexcept {
   return value < static_cast<std::uint32_t>(ErrorCode::unknown) ? static_cast<ErrorCode>(value)
-                                                                 : ErrorCode::unknown;
+                                                                : ErrorCode::unknown;
 }
 
 std::string_view text_of(ErrorCode code) noexcept {

@@ -4,17 +4,25 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "proxy/http/connection.h"
+#include "proxy/http/date_text.h"
 #include "proxy/http/stream.h"
+#include "proxy/http2/fields_reader.h"
 #include "proxy/http2/limits.h"
 #include "proxy/http2/session.h"
 #include "proxy/net/loop.h"
+#include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
 
 namespace proxy::http2 {
+
+class HeadWriter;
 
 struct ServerConnectionOptions : SessionOptions {
   // No stream for so long, before the first one too: GOAWAY and the end. 0 = for ever.
@@ -25,11 +33,11 @@ struct ServerConnectionOptions : SessionOptions {
   std::chrono::milliseconds drain_grace{1'000};
 };
 
-// A request whose head is malformed as HTTP/2 sees it (RFC 9113 8.1.1) is answered with
+// A request that is malformed as HTTP/2 sees it (RFC 9113 8.1.1) is answered with
 // RST_STREAM(PROTOCOL_ERROR), and its user is told on_reset; one that is well-formed and can't be
 // served (431, 405, 501 ...) is told on_refused and may be answered. In both cases the error is of
 // side downstream and carries the fault.
-// Errors told otherwise: downstream_closed.
+// Other errors told: downstream_closed.
 class ServerConnection final : public http::ServerConnection,
                                public net::Reapable,
                                private Session {
@@ -43,13 +51,48 @@ class ServerConnection final : public http::ServerConnection,
 
   void begin_drain() override;
   void abort(Error why) override;
-  bool idle() const noexcept override;
+  bool idle() const noexcept override { return in_use_ == 0; }
 
   net::Transport& transport() noexcept { return Session::transport(); }
-  std::uint64_t requests() const noexcept;
+  std::uint64_t requests() const noexcept { return requests_; }
 
  private:
   class Slot;
+
+  SessionStream& begin_stream(std::int32_t id) override;
+  void begin_block(SessionStream& stream) override;
+  bool take_field(SessionStream& stream, std::string_view name, std::string_view value) override;
+  void end_block(SessionStream& stream, bool end_stream) override;
+  void body_malformed(SessionStream& stream) override;
+  void stream_closed(SessionStream& stream, std::uint32_t code) override;
+  void end_framed(SessionStream& stream) override;
+  void deliver(SessionStream& stream) override;
+  void stream_left(SessionStream& stream) override;
+  void stream_stuck(SessionStream& stream) override;
+  void fail_streams(Error why) override;
+  void tell_closed(Error why) override;
+  void turn_ended() override;
+  void recycle(SessionStream& stream) override;
+  Error protocol_error() const noexcept override;
+  Error lost_error(Error why) const noexcept override;
+
+  void end_head(Slot& slot, bool end_stream);
+  void end_trailers(Slot& slot, bool end_stream);
+  void refuse(Slot& slot, http::Fault fault, bool malformed);
+  void tell_request(Slot& slot);
+  void finish_if_over(Slot& slot);
+
+  http::RequestHandler& handler_;
+  http::ServerConnectionOwner& owner_;
+  const ServerConnectionOptions options_;
+  FieldsReader reader_;
+  std::unique_ptr<HeadWriter> writer_;
+  http::DateText date_;
+  net::Timer idle_timer_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<Slot*> free_;
+  std::size_t in_use_ = 0;
+  std::uint64_t requests_ = 0;
 };
 
 }  // namespace proxy::http2

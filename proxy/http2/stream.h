@@ -43,10 +43,9 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
     wire = {};
     open = in_ended = tell_end = tell_reset = false;
     head_sent = out_ended = end_framed = deferred = stalled = false;
-    reset_sent = discards = false;
+    reset_sent = discards = buried = false;
     length_known = false;
     length = 0;
-    reset_code = 0;
     leaves_at = stalled_at_ms = 0;
   }
 
@@ -64,7 +63,6 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
   bool in_ended = false;
   bool tell_end = false;
   bool tell_reset = false;
-  std::uint32_t reset_code = 0;  // with tell_reset
 
   // What we send.
   Chain out;
@@ -76,7 +74,8 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
   bool deferred = false;        // nghttp2 waits for bytes from us
   bool stalled = false;
   bool reset_sent = false;
-  bool discards = false;  // bytes for it go nowhere: an answer to HEAD, a dead stream
+  bool discards = false;        // bytes for it go nowhere: an answer to HEAD, a dead stream
+  bool buried = false;          // waits to be recycled
   std::uint64_t leaves_at = 0;  // the byte of the connection behind its END_STREAM
   std::uint64_t stalled_at_ms = 0;
 };

@@ -4,6 +4,8 @@
 
 #include "proxy/http1/client_connection.h"
 #include "proxy/http1/server_connection.h"
+#include "proxy/http2/client_connection.h"
+#include "proxy/http2/server_connection.h"
 
 namespace proxy::test {
 namespace {
@@ -37,6 +39,10 @@ const std::vector<Codec>& codecs() {
        &make_client<http1::ClientConnection, http1::ClientConnectionOptions>,
        &reap<http1::ServerConnection, http::ServerConnection>,
        &reap<http1::ClientConnection, http::ClientConnection>},
+      {"h2", true, &make_server<http2::ServerConnection, http2::ServerConnectionOptions>,
+       &make_client<http2::ClientConnection, http2::ClientConnectionOptions>,
+       &reap<http2::ServerConnection, http::ServerConnection>,
+       &reap<http2::ClientConnection, http::ClientConnection>},
   };
   return all;
 }
