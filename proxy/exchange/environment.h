@@ -36,6 +36,15 @@ struct Rules {
   std::vector<telemetry::DestinationRef> destinations;       // index: Table::index_of(plan)
 };
 
+// Gives the cluster whose only endpoint is where an intercepted connection was going.
+class ToOriginal {
+ public:
+  virtual ~ToOriginal() = default;
+  // For a plan of `rules` with Plan::original. Never null.
+  virtual std::shared_ptr<upstream::Cluster> cluster(const Rules& rules,
+                                                     const route::Plan& plan) = 0;
+};
+
 // What an exchange may know of the connection its request came on. Owned by the connection's
 // owner; outlives every exchange of the connection, since an exchange is finished at the latest by
 // the reset that the connection's end brings.
@@ -45,6 +54,9 @@ struct Downstream {
   std::string own_principal;
   filter::PeerMemo peer;
   telemetry::SeriesCache series;
+  // Where the connection was going; both null when it was not intercepted.
+  const route::OriginalDestination* original = nullptr;
+  ToOriginal* to_original = nullptr;
   telemetry::SeriesCache messages;
 };
 

@@ -74,13 +74,17 @@ void Exchange::on_head(http::RequestHead& head) {
   }
   begin_grpc();
   watch_progress();
-  scope_.plan = &rules_->routes->match(head_.authority_view());
+  scope_.plan = &rules_->routes->match(head_.authority_view(), downstream_->original);
   if (const auto passed = rules_->filters->on_request(head_, scope_); !passed) {
     reply(passed.error());
   } else if (refusal_.code != Code::none) {
     stream->close_after_response();
     reply(refusal_);
-  } else if (scope_.plan->cluster == route::Plan::kNoCluster) {
+  } else if (scope_.plan->original && downstream_->to_original != nullptr) {
+    original_ = downstream_->to_original->cluster(*rules_, *scope_.plan);
+    cluster_ = original_.get();
+    begin_attempt(upstream::Balancer::kNone);
+  } else if (scope_.plan->original || scope_.plan->cluster == route::Plan::kNoCluster) {
     reply(make_error(Code::unknown_host, Side::local));
   } else {
     cluster_ = rules_->clusters[scope_.plan->cluster].get();

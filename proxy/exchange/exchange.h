@@ -85,6 +85,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   http::HeaderMap trailers_;
   Attempt attempt_;
   upstream::Cluster* cluster_ = nullptr;
+  std::shared_ptr<upstream::Cluster> original_;  // where cluster_ is no cluster of the rules
   Chain pending_;  // body that no upstream could take yet
   Chain replay_;   // shared references to body already sent
   Error refusal_{};

@@ -83,7 +83,7 @@ void Exchange::on_reset(Error why, http::Wire wire) {
 telemetry::DestinationRef Exchange::destination() {
   telemetry::Shard& shard = environment_.filters.shard;
   const route::Plan& plan = *scope_.plan;
-  if (plan.cluster == route::Plan::kNoCluster) {
+  if (plan.unmatched) {
     // Without a head nobody knows where it should have gone: all is "unknown".
     if (!head_received_) return shard.intern_destination({});
     return shard.intern_unmatched_host(head_.authority_view(), plan.service_name,
@@ -167,6 +167,7 @@ void Exchange::clear() {
   pending_.clear();
   replay_.clear();
   cluster_ = nullptr;
+  original_.reset();
   refusal_ = {};
   flags_ = {};
   details_ = {};

@@ -34,6 +34,10 @@ std::optional<telemetry::RuleRef> Authorization::judge(std::string_view principa
 }
 
 Result<> Authorization::on_request(http::RequestHead&, Scope& scope) const {
+  return on_connection(scope);
+}
+
+Result<> Authorization::on_connection(Scope& scope) const {
   if (allow_.empty()) return {};
   const std::string_view principal =
       scope.identity != nullptr ? scope.identity->spiffe_uri : std::string_view();

@@ -23,6 +23,7 @@ class Authorization final : public Filter {
   static constexpr std::string_view kNoPrincipal = "no_principal";
 
   Authorization(const config::Mtls& mtls, telemetry::Registry& registry);
+  Result<> on_connection(Scope& scope) const override;
   Result<> on_request(http::RequestHead& head, Scope& scope) const override;
 
  private:

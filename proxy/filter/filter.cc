@@ -10,6 +10,13 @@
 
 namespace proxy::filter {
 
+Result<> Chain::on_connection(Scope& scope) const {
+  for (const auto& filter : filters_) {
+    if (Result<> result = filter->on_connection(scope); !result) return result;
+  }
+  return {};
+}
+
 Result<> Chain::on_request(http::RequestHead& head, Scope& scope) const {
   for (const auto& filter : filters_) {
     if (Result<> result = filter->on_request(head, scope); !result) return result;

@@ -17,6 +17,8 @@ namespace proxy::filter {
 class Filter {
  public:
   virtual ~Filter() = default;
+  // A connection that is passed on as TCP, once; an Error refuses it.
+  virtual Result<> on_connection(Scope&) const { return {}; }
   // An Error refuses the request: the exchange answers as errors.def says, and later filters'
   // on_request is not called (on_local_reply is, for all).
   virtual Result<> on_request(http::RequestHead&, Scope&) const { return {}; }
@@ -31,6 +33,7 @@ class Chain {
  public:
   explicit Chain(std::vector<std::unique_ptr<const Filter>> filters) noexcept
       : filters_(std::move(filters)) {}
+  Result<> on_connection(Scope& scope) const;
   Result<> on_request(http::RequestHead& head, Scope& scope) const;
   void on_response(http::ResponseHead& head, Scope& scope) const;  // in reverse order
   void on_local_reply(http::ResponseHead& head, Scope& scope) const;

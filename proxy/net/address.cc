@@ -57,6 +57,67 @@ std::uint16_t SocketAddress::port() const noexcept {
                          : as<sockaddr_in>(storage_).sin_port);
 }
 
+SocketAddress SocketAddress::with_port(std::uint16_t port) const noexcept {
+  SocketAddress copy = *this;
+  if (is_ipv6()) {
+    auto v6 = as<sockaddr_in6>(storage_);
+    v6.sin6_port = htons(port);
+    std::memcpy(&copy.storage_, &v6, sizeof v6);
+  } else {
+    auto v4 = as<sockaddr_in>(storage_);
+    v4.sin_port = htons(port);
+    std::memcpy(&copy.storage_, &v4, sizeof v4);
+  }
+  return copy;
+}
+
+SocketAddress SocketAddress::unmapped() const noexcept {
+  if (!is_ipv6()) return *this;
+  const auto v6 = as<sockaddr_in6>(storage_);
+  if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) == 0) return *this;
+  sockaddr_in v4{};
+  v4.sin_family = AF_INET;
+  v4.sin_port = v6.sin6_port;
+  std::memcpy(&v4.sin_addr, v6.sin6_addr.s6_addr + 12, 4);
+  sockaddr_storage storage{};
+  std::memcpy(&storage, &v4, sizeof v4);
+  return SocketAddress(storage);
+}
+
+std::array<std::uint8_t, 16> SocketAddress::bytes() const noexcept {
+  std::array<std::uint8_t, 16> out{};
+  if (is_ipv6()) {
+    const auto v6 = as<sockaddr_in6>(storage_);
+    std::memcpy(out.data(), &v6.sin6_addr, 16);
+  } else {
+    const auto v4 = as<sockaddr_in>(storage_);
+    out[10] = out[11] = 0xff;
+    std::memcpy(out.data() + 12, &v4.sin_addr, 4);
+  }
+  return out;
+}
+
+bool SocketAddress::same_host(const SocketAddress& other) const noexcept {
+  return storage_.ss_family == other.storage_.ss_family && bytes() == other.bytes();
+}
+
+bool SocketAddress::is_any() const noexcept {
+  if (is_ipv6()) return bytes() == std::array<std::uint8_t, 16>{};
+  return as<sockaddr_in>(storage_).sin_addr.s_addr == 0;
+}
+
+std::string SocketAddress::host_text() const {
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  if (storage_.ss_family == AF_INET) {
+    const auto v4 = as<sockaddr_in>(storage_);
+    inet_ntop(AF_INET, &v4.sin_addr, host.data(), host.size());
+  } else if (storage_.ss_family == AF_INET6) {
+    const auto v6 = as<sockaddr_in6>(storage_);
+    inet_ntop(AF_INET6, &v6.sin6_addr, host.data(), host.size());
+  }
+  return host.data();
+}
+
 std::string SocketAddress::text() const {
   std::array<char, INET6_ADDRSTRLEN> host{};
   if (storage_.ss_family == AF_INET) {

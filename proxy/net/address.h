@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,8 +25,19 @@ class SocketAddress {
   bool is_ipv6() const noexcept { return storage_.ss_family == AF_INET6; }
   bool is_loopback() const noexcept;
   std::uint16_t port() const noexcept;
+  SocketAddress with_port(std::uint16_t port) const noexcept;
+  // An IPv4 address in IPv6's clothes (::ffff:1.2.3.4) as IPv4; any other as it is.
+  SocketAddress unmapped() const noexcept;
+  // The same family and host, whatever the ports.
+  bool same_host(const SocketAddress& other) const noexcept;
+  bool is_any() const noexcept;  // 0.0.0.0, ::
+  bool is_set() const noexcept { return storage_.ss_family != 0; }
+  // The 16 bytes of an IPv6 address; of IPv4 as it is mapped into IPv6. Without a port.
+  std::array<std::uint8_t, 16> bytes() const noexcept;
   // "127.0.0.1:80", "[::1]:80"; empty when not set.
   std::string text() const;
+  // The same without the port and without brackets; empty when not set.
+  std::string host_text() const;
 
  private:
   sockaddr_storage storage_{};

@@ -60,7 +60,7 @@ SocketAddress BoundSocket::address() const {
   return SocketAddress(storage);
 }
 
-Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive) {
+Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive, bool transparent) {
   BoundSocket socket(
       ::socket(address.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int fd = socket.get();
@@ -68,6 +68,10 @@ Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive) {
   if (!set(fd, SOL_SOCKET, SO_REUSEADDR)) return failed();
   // Two families on one port are two sockets; neither takes the other's connections.
   if (address.is_ipv6() && !set(fd, IPPROTO_IPV6, IPV6_V6ONLY)) return failed();
+  if (transparent && !set(fd, address.is_ipv6() ? IPPROTO_IPV6 : IPPROTO_IP,
+                          address.is_ipv6() ? IPV6_TRANSPARENT : IP_TRANSPARENT)) {
+    return failed();
+  }
   if (!exclusive && !set(fd, SOL_SOCKET, SO_REUSEPORT)) return failed();
   if (::bind(fd, address.get(), address.length()) != 0) return failed();
   if (exclusive) {

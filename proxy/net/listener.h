@@ -34,7 +34,10 @@ class BoundSocket {
 // First comes, with exclusive: binds without SO_REUSEPORT, so that an address somebody else
 // listens on is an error even when that somebody is another copy of us; then turns SO_REUSEPORT on,
 // so that `exclusive = false` calls for the other workers can join. Error.detail is errno.
-Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive);
+// `transparent`: takes connections to any address that the kernel brings here (TPROXY), which
+// needs CAP_NET_ADMIN.
+Result<BoundSocket> bind_tcp(const SocketAddress& address, bool exclusive,
+                             bool transparent = false);
 
 class ListenerUser {
  public:

@@ -2,11 +2,14 @@
 // Not buffered beyond what write() was given; back-pressure is unsent() and on_sent.
 #include "proxy/net/tcp_transport.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <exception>
 
 #include "proxy/net/handle.h"
@@ -73,11 +76,56 @@ std::unique_ptr<TcpTransport> TcpTransport::adopt(Loop& loop, int fd, const Sock
   return transport;
 }
 
-std::unique_ptr<TcpTransport> TcpTransport::connect(Loop& loop, const SocketAddress& to) {
+namespace {
+
+// A socket that is bound as `options` want it; a negative errno when that can't be.
+int bound_socket(const SocketAddress& to, const ConnectOptions& options) {
+  const int fd = ::socket(to.get()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  const int on = 1;
+  const int level = to.is_ipv6() ? IPPROTO_IPV6 : IPPROTO_IP;
+  const int transparent = to.is_ipv6() ? IPV6_TRANSPARENT : IP_TRANSPARENT;
+  const SocketAddress source = options.source;
+  // The port is chosen when the destination is known, so that one source serves many destinations.
+  bool done = ::setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0;
+  if (options.transparent) done = done && ::setsockopt(fd, level, transparent, &on, sizeof on) == 0;
+  if (options.mark != 0) {
+    done = done && ::setsockopt(fd, SOL_SOCKET, SO_MARK, &options.mark, sizeof options.mark) == 0;
+  }
+  if (source.is_set()) done = done && ::bind(fd, source.get(), source.length()) == 0;
+  if (done) return fd;
+  const int error = errno;
+  ::close(fd);
+  return -error;
+}
+
+}  // namespace
+
+int TcpTransport::descriptor() const noexcept {
+  uv_os_fd_t fd = -1;
+  return uv_fileno(reinterpret_cast<const uv_handle_t*>(&node_->handle), &fd) == 0 ? fd : -1;
+}
+
+bool TcpTransport::is_quiet() const noexcept {
+  return state_ == State::open && announced_ && out_.empty() && unread_.empty() &&
+         node_->in_flight.empty() && !eof_ && !shutdown_wanted_ && !write_broken_;
+}
+
+std::unique_ptr<TcpTransport> TcpTransport::connect(Loop& loop, const SocketAddress& to,
+                                                    const ConnectOptions& options) {
   auto* node = new Node;
   if (uv_tcp_init(loop.uv(), &node->handle) != 0) std::terminate();
   std::unique_ptr<TcpTransport> transport(new TcpTransport(loop, node, State::connecting, to));
   node->connect.data = node;
+  if (options.source.is_set() || options.mark != 0) {
+    const int fd = bound_socket(to, options);
+    const int failure = fd < 0 ? fd : uv_tcp_open(&node->handle, fd);
+    if (failure != 0) {
+      if (fd >= 0) ::close(fd);
+      transport->fail(Code::connect_failed, failure);
+      return transport;
+    }
+  }
   const int error = uv_tcp_connect(&node->connect, &node->handle, to.get(),
                                    [](uv_connect_t* request, int status) noexcept {
                                      auto& that = *static_cast<Node*>(request->data);

@@ -10,13 +10,21 @@
 
 namespace proxy::net {
 
+// From where a connection is made.
+struct ConnectOptions {
+  SocketAddress source{};    // bound to it, the port being the kernel's choice; not set: any
+  bool transparent = false;  // the source may be somebody else's address (IP_TRANSPARENT)
+  std::uint32_t mark = 0;    // SO_MARK; 0: none
+};
+
 class TcpTransport final : public Transport, public Reapable, private TurnTask, private Flushable {
  public:
   // Over a connected, non-blocking descriptor, which it owns from now on. Never null. `peer`: who
   // is at the other end, as the kernel does not tell any more once the connection was reset.
   static std::unique_ptr<TcpTransport> adopt(Loop& loop, int fd, const SocketAddress& peer);
   // Begins to connect; on_open or on_closed(connect_failed) follows. Never null.
-  static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to);
+  static std::unique_ptr<TcpTransport> connect(Loop& loop, const SocketAddress& to,
+                                               const ConnectOptions& options = {});
   ~TcpTransport() override;
 
   void start(TransportUser& user) override;
@@ -32,6 +40,13 @@ class TcpTransport final : public Transport, public Reapable, private TurnTask, 
   std::string local_address() const override;
   std::string remote_address() const override;
   Loop& loop() noexcept override { return loop_; }
+  TcpTransport* plain() noexcept override { return this; }
+  // -1 when there is none (any more).
+  int descriptor() const noexcept;
+  const SocketAddress& peer_address() const noexcept { return peer_; }
+  // True when nothing waits in user space on either way, so that somebody else may go on with a
+  // duplicate of the descriptor.
+  bool is_quiet() const noexcept;
 
  private:
   struct Node;

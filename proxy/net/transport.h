@@ -13,6 +13,7 @@
 namespace proxy::net {
 
 class Loop;
+class TcpTransport;
 
 // Events; each comes in a turn of the loop and never from inside a call on the transport.
 class TransportUser {
@@ -62,6 +63,8 @@ class Transport {
   virtual std::string local_address() const = 0;
   virtual std::string remote_address() const = 0;
   virtual Loop& loop() noexcept = 0;
+  // Itself when it is a bare socket, whose bytes the kernel may move by itself; else null.
+  virtual TcpTransport* plain() noexcept { return nullptr; }
 };
 
 }  // namespace proxy::net

@@ -31,6 +31,12 @@ class Key {
   std::string_view whole() const noexcept { return {text_.data(), length_}; }
   // From this position of the host on, port included.
   std::string_view tail(std::size_t from) const noexcept { return whole().substr(from); }
+  // The port of an authority that names none.
+  void set_default_port(std::uint16_t port) noexcept {
+    if (length_ != host_ + 1) return;
+    char* at = text_.data() + length_;
+    length_ += static_cast<std::size_t>(std::to_chars(at, at + kMaxPortDigits, port).ptr - at);
+  }
   bool is_name() const noexcept { return text_[0] != '['; }
 
  private:
@@ -109,7 +115,26 @@ Plan refused_plan() {
   Plan plan;
   plan.service_name = "BlackHoleCluster";
   plan.service_namespace = kUnknown;
+  plan.unmatched = true;
   return plan;
+}
+
+Plan passthrough_plan() {
+  Plan plan = refused_plan();
+  plan.service_name = "PassthroughCluster";
+  plan.original = true;
+  return plan;
+}
+
+bool within(const std::array<std::uint8_t, 16>& address, const std::array<std::uint8_t, 16>& base,
+            unsigned bits) noexcept {
+  const std::size_t whole = bits / 8;
+  if (!std::equal(base.begin(), base.begin() + static_cast<std::ptrdiff_t>(whole),
+                  address.begin())) {
+    return false;
+  }
+  const unsigned rest = bits % 8;
+  return rest == 0 || ((address[whole] ^ base[whole]) >> (8 - rest)) == 0;
 }
 
 Plan service_plan(const config::Service& service, std::uint32_t cluster) {
@@ -125,6 +150,8 @@ Plan service_plan(const config::Service& service, std::uint32_t cluster) {
   if (plan.service_name.empty()) plan.service_name = plan.service.substr(0, plan.service.find('.'));
   plan.service_namespace = service.namespace_name.empty() ? kUnknown : service.namespace_name;
   plan.operation = fmt::format("{}:{}/*", plan.service, service.port);
+  plan.original = service.resolution == config::Resolution::original;
+  plan.traffic = service.traffic;
   return plan;
 }
 
@@ -132,33 +159,81 @@ Plan service_plan(const config::Service& service, std::uint32_t cluster) {
 
 Table Table::outbound(const config::Config& config) {
   Table table;
-  table.plans_.reserve(config.outbound.services.size() + 1);
+  table.plans_.reserve(config.outbound.services.size() + 2);
   table.plans_.push_back(refused_plan());
   for (const config::Service& service : config.outbound.services) {
     const auto plan = static_cast<std::uint32_t>(table.plans_.size());
     table.plans_.push_back(service_plan(service, plan - 1));
     for (const std::string& host : service.hosts) table.add_host(host, service.port, plan);
+    for (const std::string& to : service.addresses) table.add_address(to, service.port, plan);
+  }
+  std::stable_sort(table.networks_.begin(), table.networks_.end(),
+                   [](const Network& a, const Network& b) { return a.bits > b.bits; });
+  if (config.outbound.unknown_host == config::UnknownHost::passthrough) {
+    table.passthrough_ = static_cast<std::uint32_t>(table.plans_.size());
+    table.plans_.push_back(passthrough_plan());
   }
   return table;
 }
 
 Table Table::inbound(const config::Config& config) {
   const config::Workload& workload = config.workload;
+  const auto plan_of = [&](const std::string& service, std::uint16_t port) {
+    Plan plan;
+    plan.cluster = 0;
+    plan.original = config.interception != config::Interception::none;
+    plan.service = plan.service_name = workload.canonical_service;
+    if (!service.empty()) {
+      plan.service = service;
+      plan.service_name = service.substr(0, service.find('.'));
+    }
+    plan.service_namespace = workload.namespace_name;
+    if (!plan.service.empty() && port != 0) {
+      plan.operation = fmt::format("{}:{}/*", plan.service, port);
+    }
+    return plan;
+  };
   Table table;
   table.single_ = true;
   table.plans_.push_back(refused_plan());
-  Plan& plan = table.plans_.emplace_back();
-  plan.cluster = 0;
-  plan.service = plan.service_name = workload.canonical_service;
-  if (const std::string& service = config.inbound.service; !service.empty()) {
-    plan.service = service;
-    plan.service_name = service.substr(0, service.find('.'));
+  table.plans_.push_back(plan_of(config.inbound.service, config.inbound.app.port));
+  if (!config.inbound.ports.empty()) {
+    table.plans_[1].service = workload.canonical_service;
+    table.plans_[1].service_name = "InboundPassthroughCluster";
   }
-  plan.service_namespace = workload.namespace_name;
-  if (!plan.service.empty()) {
-    plan.operation = fmt::format("{}:{}/*", plan.service, config.inbound.app.port);
+  for (const config::InboundPort& port : config.inbound.ports) {
+    Plan plan = plan_of(port.service.empty() ? config.inbound.service : port.service, port.port);
+    plan.traffic = port.traffic;
+    table.ports_.emplace(port.port, static_cast<std::uint32_t>(table.plans_.size()));
+    table.plans_.push_back(std::move(plan));
   }
   return table;
+}
+
+std::size_t Table::DestinationHash::operator()(const OriginalDestination& to) const noexcept {
+  const std::string_view bytes(reinterpret_cast<const char*>(to.address.data()), to.address.size());
+  return std::hash<std::string_view>{}(bytes) * 31 + to.port;
+}
+
+void Table::add_address(std::string_view network, std::uint16_t port, std::uint32_t plan) {
+  const std::size_t slash = network.find('/');
+  const std::string literal(network.substr(0, slash));
+  Network added{.base = {.address = {}, .port = port}, .bits = 128, .plan = plan};
+  auto& bytes = added.base.address;
+  const bool v4 = literal.find(':') == std::string::npos;
+  if (v4) bytes[10] = bytes[11] = 0xff;
+  if (::inet_pton(v4 ? AF_INET : AF_INET6, literal.c_str(), bytes.data() + (v4 ? 12 : 0)) != 1) {
+    return;
+  }
+  if (slash == std::string_view::npos) {
+    addresses_.try_emplace(added.base, plan);
+    return;
+  }
+  unsigned bits = 0;
+  const std::string_view digits = network.substr(slash + 1);
+  std::from_chars(digits.data(), digits.data() + digits.size(), bits);
+  added.bits = bits + (v4 ? 96 : 0);
+  networks_.push_back(added);
 }
 
 void Table::add_host(std::string_view host, std::uint16_t port, std::uint32_t plan) {
@@ -179,23 +254,49 @@ void Table::add_host(std::string_view host, std::uint16_t port, std::uint32_t pl
   if (!was_default) any_port->second = plan;
 }
 
-const Plan& Table::match(std::string_view authority) const noexcept {
-  if (single_) return plans_[1];
+const Plan* Table::match_host(std::string_view authority, std::uint16_t port) const noexcept {
   Key key;
-  if (!key.parse(authority)) return plans_[0];
+  if (!key.parse(authority)) return nullptr;
+  if (port != 0) key.set_default_port(port);
   if (const auto found = exact_.find(key.whole()); found != exact_.end()) {
-    return plans_[found->second];
+    return &plans_[found->second];
   }
-  if (wildcard_.empty() || !key.is_name()) return plans_[0];
+  if (wildcard_.empty() || !key.is_name()) return nullptr;
   // From the left: the first suffix that is known is the longest one.
   const std::string_view host = key.host();
   const std::size_t start = host.size() > longest_suffix_ ? host.size() - longest_suffix_ : 0;
   for (std::size_t dot = host.find('.', start); dot != host.npos; dot = host.find('.', dot + 1)) {
     if (const auto found = wildcard_.find(key.tail(dot)); found != wildcard_.end()) {
-      return plans_[found->second];
+      return &plans_[found->second];
     }
   }
-  return plans_[0];
+  return nullptr;
+}
+
+const Plan& Table::match(std::string_view authority,
+                         const OriginalDestination* original) const noexcept {
+  if (single_) return original == nullptr ? plans_[1] : match_address(*original);
+  const Plan* found = original == nullptr ? nullptr : match_host(authority, original->port);
+  if (found == nullptr) found = match_host(authority, 0);
+  if (found != nullptr) return *found;
+  return original == nullptr ? plans_[0] : match_address(*original);
+}
+
+const Plan& Table::match_address(const OriginalDestination& original) const noexcept {
+  if (single_) {
+    const auto port = ports_.find(original.port);
+    return plans_[port == ports_.end() ? 1 : port->second];
+  }
+  if (const auto found = addresses_.find(original); found != addresses_.end()) {
+    return plans_[found->second];
+  }
+  for (const Network& network : networks_) {
+    if (network.base.port == original.port &&
+        within(original.address, network.base.address, network.bits)) {
+      return plans_[network.plan];
+    }
+  }
+  return plans_[passthrough_];
 }
 
 }  // namespace proxy::route

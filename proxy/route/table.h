@@ -2,6 +2,7 @@
 // Not load balancing and not connections: a Plan names a cluster by number, upstream/ has the rest.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,6 +27,18 @@ struct Plan {
   std::string service_namespace;  // "unknown" where the configuration says nothing
   // x-envoy-decorator-operation: "HOST:PORT/*"
   std::string operation;
+  // Goes to where the connection was going, spoken to as `cluster` would be, if there is one.
+  bool original = false;
+  // Of no service: the raw Host value is the label instead of `service`.
+  bool unmatched = false;
+  config::Traffic traffic = config::Traffic::any;
+};
+
+// Where an intercepted connection was going. IPv4 as it is mapped into IPv6.
+struct OriginalDestination {
+  std::array<std::uint8_t, 16> address{};
+  std::uint16_t port = 0;
+  bool operator==(const OriginalDestination&) const = default;
 };
 
 // Immutable; shared by all workers.
@@ -40,7 +53,13 @@ class Table {
   // brackets and in any spelling. Without a port it is the host's service on port 80, or else the
   // first configured one of this host. What no service has, junk included, gets the refused plan.
   // Allocates nothing; takes at most kMaxHostBytes / 2 lookups whatever was sent.
-  const Plan& match(std::string_view authority) const noexcept;
+  // `original`: null when nobody knows. Its port stands in for one that the authority lacks; what
+  // no service has by name is looked up by address, then passed through if that is configured.
+  // Inbound it is the port that decides.
+  const Plan& match(std::string_view authority,
+                    const OriginalDestination* original = nullptr) const noexcept;
+  // The same for a connection that names nobody: by its address alone.
+  const Plan& match_address(const OriginalDestination& original) const noexcept;
   static constexpr std::size_t kMaxHostBytes = 253;
   // All plans, the refused one first; a Plan's position here never changes.
   const std::vector<Plan>& plans() const noexcept { return plans_; }
@@ -59,12 +78,27 @@ class Table {
 
   Table() = default;
   void add_host(std::string_view host, std::uint16_t port, std::uint32_t plan);
+  void add_address(std::string_view network, std::uint16_t port, std::uint32_t plan);
+  const Plan* match_host(std::string_view authority, std::uint16_t port) const noexcept;
 
   std::vector<Plan> plans_;
   bool single_ = false;             // inbound: every authority matches plan 1
   Hosts exact_;                     // "host:port", and "host:" for an authority without a port
   Hosts wildcard_;                  // ".suffix:port" and ".suffix:" likewise
   std::size_t longest_suffix_ = 0;  // of wildcard_, without the port
+
+  struct Network {
+    OriginalDestination base;
+    unsigned bits = 128;  // of the address as 16 bytes
+    std::uint32_t plan = 0;
+  };
+  struct DestinationHash {
+    std::size_t operator()(const OriginalDestination& to) const noexcept;
+  };
+  std::unordered_map<OriginalDestination, std::uint32_t, DestinationHash> addresses_;
+  std::vector<Network> networks_;                           // the narrowest first
+  std::unordered_map<std::uint16_t, std::uint32_t> ports_;  // inbound
+  std::uint32_t passthrough_ = 0;                           // 0: refused
 };
 
 }  // namespace proxy::route

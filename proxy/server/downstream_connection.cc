@@ -20,13 +20,22 @@ constexpr std::size_t kJudgedLines = 29;
 }  // namespace
 
 DownstreamConnection::DownstreamConnection(Worker& worker, telemetry::Direction direction,
-                                           std::unique_ptr<net::Transport> transport)
+                                           std::unique_ptr<net::TcpTransport> transport,
+                                           const std::optional<net::SocketAddress>& original)
     : worker_(worker),
       direction_(direction),
-      transport_(std::move(transport)),
+      client_(transport->peer_address()),
+      original_(original.value_or(net::SocketAddress{})),
       deadline_(worker.loop(), [this] { timed_out(); }),
+      eager_(worker.loop(), [this] { connect_eagerly(); }),
       opened_us_(worker.loop().now_us()),
       judged_generation_(worker.snapshot().generation) {
+  transport_ = std::move(transport);
+  if (intercepted()) {
+    original_key_ = {original_.bytes(), original_.port()};
+    facts_.original = &original_key_;
+    facts_.to_original = static_cast<exchange::ToOriginal*>(this);
+  }
   telemetry::connection_opened(worker_.shard(), direction_);
 }
 
@@ -38,6 +47,10 @@ DownstreamConnection::~DownstreamConnection() {
 
 void DownstreamConnection::begin() {
   const config::Config& config = worker_.snapshot().config;
+  if (intercepted()) {
+    begin_intercepted();
+    return;
+  }
   if (direction_ == telemetry::Direction::outbound || config.mtls.mode == config::MtlsMode::off) {
     begin_http();
     return;
@@ -59,9 +72,23 @@ void DownstreamConnection::on_bytes(Chain bytes) {
 }
 
 void DownstreamConnection::detect() {
+  if (sniffing_) {
+    sniff();
+  } else {
+    detect_by_mtls_mode();
+  }
+}
+
+// TLS to be ended here, or not.
+void DownstreamConnection::detect_by_mtls_mode() {
   const Snapshot& snapshot = worker_.snapshot();
   const config::MtlsMode mode = snapshot.config.mtls.mode;
   if (mode == config::MtlsMode::off || first_bytes_.first().front() != kTlsHandshakeRecord) {
+    if (mode != config::MtlsMode::strict && intercepted()) {
+      sniffing_ = true;
+      sniff();
+      return;
+    }
     transport_->put_back(std::move(first_bytes_));
     if (mode == config::MtlsMode::strict) {
       begin_tls(snapshot.mutual);  // which finds that this is no TLS
@@ -70,6 +97,7 @@ void DownstreamConnection::detect() {
     }
     return;
   }
+  eager_.stop();  // only a handshake says what comes next
   if (tls_started_us_ == 0) begin_handshake_time();
   if (first_bytes_.size() < hello_bytes_) return;
   std::array<std::byte, tls::kMaxClientHello> copy;
@@ -88,19 +116,29 @@ void DownstreamConnection::detect() {
     close();
     return;
   }
-  transport_->put_back(std::move(first_bytes_));
   const bool mesh = peek.kind == tls::Peek::Kind::hello && peek.hello.offers_mesh_alpn();
+  if (peek.kind == tls::Peek::Kind::hello) sni_ = peek.hello.sni;
+  const bool passes = !mesh && snapshot.terminate != nullptr &&
+                      peek.kind == tls::Peek::Kind::hello &&
+                      snapshot.config.inbound.other_tls == config::OtherTls::pass;
+  if (passes) {
+    become_tcp();
+    return;
+  }
+  drop_tunnel();  // whatever was connected eagerly, it waits for no handshake
+  transport_->put_back(std::move(first_bytes_));
   if (mesh || snapshot.terminate == nullptr) {
     begin_tls(snapshot.mutual);
-  } else if (peek.kind == tls::Peek::Kind::hello &&
-             snapshot.config.inbound.other_tls == config::OtherTls::pass) {
-    pass_to_app();
   } else {
     begin_tls(snapshot.terminate);  // also what is malformed: the session answers with the alert
   }
 }
 
 void DownstreamConnection::on_eof() {
+  if (sniffing_ && (tunnel_ != nullptr || !first_bytes_.empty())) {
+    become_tcp();  // it has only ended its own side
+    return;
+  }
   gone_while_opening();
   close();
 }
@@ -113,6 +151,7 @@ void DownstreamConnection::on_closed(Error) {
 
 // A peer that leaves without a word, as a TCP health check does, has failed at nothing.
 void DownstreamConnection::gone_while_opening() {
+  if (sniffing_ || exchange_begun_) return;
   if (secure_ != nullptr) {
     count_handshake(*secure_->handshake());
   } else if (!first_bytes_.empty()) {
@@ -137,9 +176,13 @@ void DownstreamConnection::begin_tls(std::shared_ptr<const tls::Context> context
 }
 
 void DownstreamConnection::on_open(const tls::HandshakeFacts* facts) {
-  if (facts == nullptr || closed_) return;  // plain bytes, still to be detected
+  if (facts == nullptr || closed_ || exchange_begun_) return;  // bytes are still to be detected
   count_handshake(*facts);
-  begin_http();
+  if (intercepted()) {
+    handshake_done(*facts);
+  } else {
+    begin_http();
+  }
 }
 
 void DownstreamConnection::count_handshake(const tls::HandshakeFacts& facts) {
@@ -161,10 +204,14 @@ void DownstreamConnection::timed_out() {
     close();
     return;
   }
-  const bool opening_tls = tls_started_us_ != 0;
+  if (sniffing_ && !first_bytes_.empty()) {
+    become_tcp();  // bytes that could still be anything, and no more of them
+    return;
+  }
+  const bool opening_tls = tls_started_us_ != 0 && !sniffing_;
   worker_.shard().add(telemetry::Counter::timeouts, 1,
                       opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
-  if (secure_ != nullptr) {
+  if (secure_ != nullptr && opening_tls) {
     secure_->session()->note_failure(tls::Failure::timeout);
     count_handshake(*secure_->handshake());
   } else if (opening_tls) {
@@ -177,6 +224,7 @@ void DownstreamConnection::timed_out() {
 
 void DownstreamConnection::begin_http() {
   deadline_.stop();
+  eager_.stop();
   const config::Config& config = worker_.snapshot().config;
   if (secure_ != nullptr) {
     facts_.identity = secure_->peer();
@@ -247,11 +295,18 @@ void DownstreamConnection::snapshot_changed() {
     const bool leaves =
         secure_ == nullptr ? mode == config::MtlsMode::strict : mode == config::MtlsMode::off;
     if (leaves) connection_->begin_drain();
-  } else if (relay_ != nullptr || connecting_ != nullptr) {
-    // What passes to the app has no requests to judge.
-    const bool passes = mode == config::MtlsMode::permissive &&
-                        snapshot.config.inbound.other_tls == config::OtherTls::pass;
-    if (!passes) close();
+  } else if (tunnel_ != nullptr) {
+    // What passes as TCP has no requests to judge.
+    if (secure_ != nullptr) {
+      judge();
+      if (refusal_.code != Code::none) close();
+    } else if (mode == config::MtlsMode::strict) {
+      close();
+    } else if (tls_started_us_ != 0 &&
+               (mode == config::MtlsMode::off ||
+                snapshot.config.inbound.other_tls != config::OtherTls::pass)) {
+      close();
+    }
   }
 }
 
@@ -262,45 +317,13 @@ void DownstreamConnection::on_closed(http::ServerConnection&, Error why) {
   close();
 }
 
-// --- raw bytes to the app -----------------------------------------------------------------
-
-void DownstreamConnection::pass_to_app() {
-  deadline_.stop();
-  transport_->set_reading(false);
-  rules_ = worker_.rules(direction_);
-  upstream::Cluster& app = *rules_->clusters.front();
-  connecting_ = std::make_unique<upstream::Connecting>(worker_.upstream(), app.endpoint(0),
-                                                       app.spec().connect,
-                                                       static_cast<upstream::ConnectUser&>(*this));
-}
-
-void DownstreamConnection::on_connected(upstream::Connecting&,
-                                        std::unique_ptr<net::Transport> transport) {
-  worker_.loop().reap(std::move(connecting_));
-  rules_.reset();
-  transport_->set_reading(true);
-  relay_ = std::make_unique<tunnel::Relay>(
-      worker_.loop(), std::move(transport_), std::move(transport),
-      worker_.snapshot().config.timeouts.tunnel_idle, static_cast<tunnel::RelayOwner&>(*this));
-  relay_->start();
-}
-
-void DownstreamConnection::on_connect_failed(upstream::Connecting&, Error) {
-  close();
-}
-
-void DownstreamConnection::on_relay_ended(tunnel::Relay&) {
-  close();
-}
-
 // --- the end ------------------------------------------------------------------------------
 
 void DownstreamConnection::begin_drain() {
   draining_ = true;
   if (connection_ != nullptr) {
     connection_->begin_drain();
-  } else if (relay_ == nullptr && connecting_ == nullptr && secure_ == nullptr &&
-             first_bytes_.empty()) {
+  } else if (tunnel_ == nullptr && secure_ == nullptr && first_bytes_.empty()) {
     deadline_.start(kFirstWordsGrace);  // nothing was said yet, but may be on its way
   }
 }
@@ -317,6 +340,8 @@ void DownstreamConnection::close() {
   if (closed_) return;
   closed_ = true;
   deadline_.stop();
+  eager_.stop();
+  log_tunnel();
   first_bytes_.clear();
   unlink();
   worker_.downstream_closed();

@@ -5,15 +5,17 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "proxy/detect/server_first.h"
 #include "proxy/exchange/exchange.h"
 #include "proxy/http/connection.h"
 #include "proxy/net/loop.h"
+#include "proxy/net/tcp_transport.h"
 #include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
-#include "proxy/tunnel/relay.h"
-#include "proxy/upstream/connector.h"
+#include "proxy/tunnel/tunnel.h"
 #include "telemetry/facts.h"
 
 namespace proxy::server {
@@ -25,13 +27,15 @@ class DownstreamConnection final : public net::Reapable,
                                    public http::RequestHandler,
                                    private http::ServerConnectionOwner,
                                    private net::TransportUser,
-                                   private upstream::ConnectUser,
-                                   private tunnel::RelayOwner {
+                                   private exchange::ToOriginal,
+                                   private tunnel::TunnelOwner {
  public:
   using ListHook<DownstreamConnection>::unlink;
 
+  // `original`: where it was going, when it was intercepted.
   DownstreamConnection(Worker& worker, telemetry::Direction direction,
-                       std::unique_ptr<net::Transport> transport);
+                       std::unique_ptr<net::TcpTransport> transport,
+                       const std::optional<net::SocketAddress>& original);
   ~DownstreamConnection() override;
 
   void begin();
@@ -52,19 +56,37 @@ class DownstreamConnection final : public net::Reapable,
   void on_eof() override;
   void on_sent(std::size_t) override {}
   void on_closed(Error why) override;
-  // upstream::ConnectUser, for what passes to the app as TCP
-  void on_connected(upstream::Connecting& attempt,
-                    std::unique_ptr<net::Transport> transport) override;
-  void on_connect_failed(upstream::Connecting& attempt, Error why) override;
-  // tunnel::RelayOwner
-  void on_relay_ended(tunnel::Relay& relay) override;
+  // exchange::ToOriginal
+  std::shared_ptr<upstream::Cluster> cluster(const exchange::Rules& rules,
+                                             const route::Plan& plan) override;
+  // tunnel::TunnelOwner
+  void on_tunnel_connected(tunnel::Tunnel& tunnel) override;
+  void on_destination_spoke(tunnel::Tunnel& tunnel) override;
+  void on_tunnel_ended(tunnel::Tunnel& tunnel) override;
 
   void detect();
+  void detect_by_mtls_mode();
+  // In interception.cc: what becomes of intercepted connections, and of TCP.
+  bool intercepted() const noexcept { return original_.is_set(); }
+  void begin_intercepted();
+  void handshake_done(const tls::HandshakeFacts& facts);
+  void sniff();
+  void note_sni();
+  void connect_eagerly();
+  void become_tcp();
+  void serve_http(bool http1);
+  void adopt_eager_connection();
+  void detected(telemetry::Detected what);
+  bool may_pass();
+  bool make_tunnel();
+  void drop_tunnel();
+  void log_tunnel();
+  const route::Plan& tcp_plan() const;
+  detect::ServerFirst::Destination destination_key() const;
   void gone_while_opening();
   void begin_handshake_time();
   void begin_tls(std::shared_ptr<const tls::Context> context);
   void begin_http();
-  void pass_to_app();
   void count_handshake(const tls::HandshakeFacts& facts);
   void fail_hello(tls::Failure failure);
   void timed_out();
@@ -73,22 +95,30 @@ class DownstreamConnection final : public net::Reapable,
 
   Worker& worker_;
   const telemetry::Direction direction_;
-  std::unique_ptr<net::Transport> transport_;           // until the codec or relay owns it
+  std::unique_ptr<net::Transport> transport_;           // until the codec or tunnel owns it
   std::unique_ptr<http::ServerConnection> connection_;  // serving HTTP
-  std::shared_ptr<const exchange::Rules> rules_;        // keeps what connecting_ refers to
-  std::unique_ptr<upstream::Connecting> connecting_;    // on its way to the app, for a relay
-  std::unique_ptr<tunnel::Relay> relay_;
+  std::shared_ptr<const exchange::Rules> rules_;        // what tunnel_ was made by
+  std::unique_ptr<tunnel::Tunnel> tunnel_;              // perhaps before it is sure to be TCP
   net::Transport* secure_ = nullptr;  // the TLS transport, wherever it is owned now
   Chain first_bytes_;                 // while detecting
   std::size_t hello_bytes_ = 0;       // how many of them the ClientHello has at least
   std::string peer_address_;          // from the beginning of TLS
   exchange::Downstream facts_;
+  const net::SocketAddress client_;
+  const net::SocketAddress original_;  // set when intercepted
+  route::OriginalDestination original_key_;
+  std::string sni_;      // of TLS that is not ours to end
   net::Timer deadline_;  // first byte, then detection and handshake
+  net::Timer eager_;     // until the destination is connected without a word of the client
   std::uint64_t opened_us_;
   std::uint64_t tls_started_us_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t judged_generation_;
   Error refusal_{};  // what requests get since a reload; none = they are served
+  bool sniffing_ = false;        // plain bytes of the client decide what it is
+  bool exchange_begun_ = false;  // behind TLS both sides tell who they are
+  bool waiting_http_ = false;    // HTTP/1 that is to use the connection on its way
+  bool detected_ = false;
   bool draining_ = false;
   bool closed_ = false;
 };

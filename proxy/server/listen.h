@@ -19,6 +19,7 @@ using SocketSets = std::vector<std::vector<net::BoundSocket>>;
 // 0 takes one free port for all addresses. What was bound is added to `listening` as `what`.
 std::expected<SocketSets, StartError> open_listener(const config::ListenAddress& listen,
                                                     std::string_view what, unsigned workers,
-                                                    std::vector<Listening>& listening);
+                                                    std::vector<Listening>& listening,
+                                                    bool transparent = false);
 
 }  // namespace proxy::server

@@ -86,6 +86,7 @@ class Server::State {
   telemetry::AccessLog access_log_;
   std::shared_ptr<const Snapshot> snapshot_;
   std::vector<Listening> listening_;
+  std::vector<net::SocketAddress> own_;  // the same, workers' duplicates included
   std::vector<telemetry::Shard*> shards_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::unique_ptr<StatsListener>> stats_;
@@ -115,7 +116,10 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
         start_stats(config.stats.ready_listen, StatsListener::Pages::ready_only, "ready");
     if (!started) return started;
   }
-  for (const auto& worker : workers_) worker->start();
+  for (const auto& worker : workers_) {
+    worker->set_own_listeners(own_);
+    worker->start();
+  }
   return {};
 }
 
@@ -134,11 +138,14 @@ std::expected<void, StartError> Server::State::start_workers(const config::Confi
   for (const auto& [direction, listen] : listeners) {
     if (!listen->is_set()) continue;
     const char* what = direction == telemetry::Direction::inbound ? "inbound" : "outbound";
-    auto sets = open_listener(*listen, what, config.workers, listening_);
+    const bool transparent = config.interception == config::Interception::tproxy &&
+                             direction == telemetry::Direction::inbound;
+    auto sets = open_listener(*listen, what, config.workers, listening_, transparent);
     if (!sets) return std::unexpected(sets.error());
     for (std::size_t index = 0; index < workers_.size(); ++index) {
       for (net::BoundSocket& socket : (*sets)[index]) {
         const std::string address = socket.address().text();
+        own_.push_back(socket.address());
         if (!workers_[index]->listen(direction, std::move(socket))) {
           return std::unexpected(StartError{"can't listen on " + address, {}});
         }
@@ -157,6 +164,7 @@ std::expected<void, StartError> Server::State::start_stats(const config::ListenA
                                                    [this] { return phase_ == Phase::serving; }));
   for (net::BoundSocket& socket : sets->front()) {
     const std::string address = socket.address().text();
+    own_.push_back(socket.address());
     if (!stats_.back()->listen(std::move(socket))) {
       return std::unexpected(StartError{"can't listen on " + address, {}});
     }

@@ -2,6 +2,8 @@
 // Does not touch any worker.
 #include "proxy/server/snapshot.h"
 
+#include "proxy/filter/peer_metadata.h"
+#include "telemetry/peer_exchange.h"
 #include "tls/alpn.h"
 
 namespace proxy::server {
@@ -19,6 +21,12 @@ upstream::ClusterSpec common_spec(const config::Config& config) {
   spec.max_age = config.timeouts.upstream_max_age;
   spec.message_limits.head_bytes = config.limits.head_bytes;
   spec.message_limits.header_count = config.limits.header_count;
+  return spec;
+}
+
+upstream::ClusterSpec app_spec(const config::Config& config) {
+  auto spec = common_spec(config);
+  spec.name = "app";
   return spec;
 }
 
@@ -59,6 +67,9 @@ std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
       .outbound_filters = filter::make_outbound(config, registry),
       .inbound_clusters = {},
       .outbound_clusters = {},
+      .to_app = nullptr,
+      .passthrough = nullptr,
+      .exchange_frame = telemetry::exchange_frame(filter::own_metadata(config)),
       .mutual = nullptr,
       .terminate = nullptr,
       .client = nullptr,
@@ -75,6 +86,9 @@ std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
     spec.trust_domain = config.mtls.trust_domain;
     // HTTP/1.1 alone as long as there is no HTTP/2 codec to answer with.
     spec.alpn = {"http/1.1"};
+    if (config.interception != config::Interception::none) {
+      spec.alpn.insert(spec.alpn.begin(), std::string(tls::alpn::kServerTcp.front()));
+    }
     spec.ticket_secret = tickets;
     auto mutual = tls::Context::make_server(spec);
     if (!mutual) return std::unexpected(tls::describe(mutual.error()));
@@ -86,9 +100,10 @@ std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
       snapshot->terminate = std::move(*terminate);
     }
   }
+  snapshot->passthrough = std::make_shared<const upstream::ClusterSpec>(common_spec(config));
+  snapshot->to_app = std::make_shared<const upstream::ClusterSpec>(app_spec(config));
   if (config.inbound.app.is_set()) {
-    auto spec = common_spec(config);
-    spec.name = "app";
+    auto spec = app_spec(config);
     spec.endpoints = {config.inbound.app};
     snapshot->inbound_clusters.push_back(
         std::make_shared<const upstream::ClusterSpec>(std::move(spec)));

@@ -28,6 +28,10 @@ struct Snapshot {
   filter::Chain outbound_filters;
   std::vector<std::shared_ptr<const upstream::ClusterSpec>> inbound_clusters;  // the app
   std::vector<std::shared_ptr<const upstream::ClusterSpec>> outbound_clusters;
+  // What leads to original destinations: without endpoints, which each connection brings along.
+  std::shared_ptr<const upstream::ClusterSpec> to_app;
+  std::shared_ptr<const upstream::ClusterSpec> passthrough;
+  std::string exchange_frame;  // our metadata, as raw TCP peers are told it
 
   // Null where mtls.mode is off. `mutual` demands a client certificate; `terminate` takes one-way
   // TLS too and exists in permissive mode only, for clients that are not of the mesh.

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <random>
 
+#include "proxy/net/original_destination.h"
+
 namespace proxy::server {
 namespace {
 using namespace std::chrono_literals;
@@ -30,6 +32,7 @@ Worker::Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemet
       upstream_{loop_, shard, sessions_, rate_limited_log_},
       exchange_{loop_, filter_state_, access_log},
       exchanges_(exchange_),
+      originals_(upstream_),
       ports_timer_(loop_, [this] { close_ports(); }),
       lag_timer_(loop_, [this] { measure_lag(); }),
       on_drained_(std::move(on_drained)) {
@@ -80,6 +83,7 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot) {
                  snapshot_->outbound_filters, snapshot_->outbound_clusters),
   };
   rules_ = made;
+  originals_.clear();  // those of the old rules are of no more use
 }
 
 // Clusters whose spec did not change go over with their warm connections; the old rules keep the
@@ -131,6 +135,32 @@ void Worker::Port::on_accept_failed(int error) {
       std::strerror(error));
 }
 
+// Where it was going, when that is not this listener. Inbound under TPROXY the local address says
+// it; else conntrack does, and where that knows nothing no rule has touched the connection.
+std::optional<net::SocketAddress> Worker::original_of(telemetry::Direction direction,
+                                                      const net::TcpTransport& transport) const {
+  const config::Interception by = snapshot_->config.interception;
+  const int fd = transport.descriptor();
+  if (by == config::Interception::none || fd < 0) return std::nullopt;
+  const bool local =
+      by == config::Interception::tproxy && direction == telemetry::Direction::inbound;
+  auto original = local ? std::nullopt : net::original_destination(fd);
+  return original ? original : net::local_address(fd);
+}
+
+bool Worker::is_loop(telemetry::Direction direction, const net::SocketAddress& original,
+                     const net::TcpTransport& transport) const {
+  // Our own connection to the app came back to us.
+  if (direction == telemetry::Direction::inbound &&
+      net::is_passthrough_source(transport.peer_address())) {
+    return true;
+  }
+  return std::any_of(own_listeners_.begin(), own_listeners_.end(), [&](const auto& own) {
+    if (own.port() != original.port() || own.is_ipv6() != original.is_ipv6()) return false;
+    return own.same_host(original) || (own.is_any() && net::is_local(original));
+  });
+}
+
 void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport) {
   const std::size_t limit = snapshot_->config.limits.connections;
   if (connections_.size() >= limit) {
@@ -141,8 +171,17 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
     transport->abort_on_close();
     return;
   }
+  const auto original = original_of(direction, *transport);
+  if (original && is_loop(direction, *original, *transport)) {
+    shard_.add(telemetry::Counter::loops_refused);
+    rate_limited_log_.warning(kLoopLines, loop_.now_us(),
+                              "refused a connection from {} to {}: it would come back to us",
+                              transport->peer_address().text(), original->text());
+    transport->abort_on_close();
+    return;
+  }
   auto connection =
-      std::make_unique<DownstreamConnection>(*this, direction, std::move(transport));
+      std::make_unique<DownstreamConnection>(*this, direction, std::move(transport), original);
   connections_.push_back(*connection);
   DownstreamConnection& accepted = *connection.release();
   accepted.begin();
@@ -194,6 +233,7 @@ void Worker::finish() {
   ports_timer_.stop();
   ports_.clear();
   rules_ = {};
+  originals_.clear();
   if (on_drained_) on_drained_();
   loop_.stop();
 }

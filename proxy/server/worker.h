@@ -6,13 +6,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "proxy/detect/server_first.h"
 #include "proxy/exchange/exchange.h"
 #include "proxy/net/listener.h"
 #include "proxy/net/loop.h"
 #include "proxy/server/downstream_connection.h"
+#include "proxy/server/original_clusters.h"
 #include "proxy/server/snapshot.h"
 #include "telemetry/access_log.h"
 #include "telemetry/log.h"
@@ -34,6 +37,8 @@ class Worker {
 
   // Before start(), on the starting thread.
   Result<> listen(telemetry::Direction direction, net::BoundSocket socket);
+  // All addresses this process listens on: what is meant for them is not to be passed on.
+  void set_own_listeners(std::vector<net::SocketAddress> own) { own_listeners_ = std::move(own); }
   void start();
 
   // From the main thread, any time after start().
@@ -52,6 +57,10 @@ class Worker {
   exchange::ExchangePool& exchanges() noexcept { return exchanges_; }
   upstream::Environment& upstream() noexcept { return upstream_; }
   telemetry::RateLimitedLog& rate_limited_log() noexcept { return rate_limited_log_; }
+  OriginalClusters& originals() noexcept { return originals_; }
+  detect::ServerFirst& server_first() noexcept { return server_first_; }
+  telemetry::AccessLog::Producer& access_log() noexcept { return exchange_.access_log; }
+  filter::WorkerState& filter_state() noexcept { return filter_state_; }
   void downstream_closed();
 
  private:
@@ -78,12 +87,17 @@ class Worker {
       telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
       const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
   void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
+  std::optional<net::SocketAddress> original_of(telemetry::Direction direction,
+                                                const net::TcpTransport& transport) const;
+  bool is_loop(telemetry::Direction direction, const net::SocketAddress& original,
+               const net::TcpTransport& transport) const;
   void close_ports();
   void measure_lag();
   void finish();
   void run();
 
   // Kinds of rate-limited lines that are not handshake failures.
+  static constexpr std::size_t kLoopLines = 28;
   static constexpr std::size_t kLimitLines = 30;
   static constexpr std::size_t kAcceptLines = 31;
 
@@ -98,6 +112,9 @@ class Worker {
   upstream::Environment upstream_;
   exchange::Environment exchange_;
   exchange::ExchangePool exchanges_;
+  OriginalClusters originals_;
+  detect::ServerFirst server_first_;
+  std::vector<net::SocketAddress> own_listeners_;
   std::shared_ptr<const Snapshot> snapshot_;
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 
 #include "proxy/net/loop.h"
+#include "proxy/net/splice.h"
 #include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
 
@@ -20,13 +22,23 @@ class RelayOwner {
   virtual void on_relay_ended(Relay& relay) = 0;
 };
 
-class Relay final : public net::Reapable {
+// Between two bare sockets the kernel takes the bytes over once kSpliceAfter of them have moved.
+class Relay final : public net::Reapable, private net::SpliceUser, private net::TurnTask {
  public:
   // Both transports are open (or opening); bytes put back to them go first. `idle`: 0 = no limit.
   Relay(net::Loop& loop, std::unique_ptr<net::Transport> downstream,
         std::unique_ptr<net::Transport> upstream, std::chrono::milliseconds idle,
         RelayOwner& owner);
   void start();
+
+  // Bytes that came from the downstream, and that left to it.
+  std::uint64_t received() const noexcept { return received_; }
+  std::uint64_t sent() const noexcept { return sent_; }
+  // Of both ways, those that never were in user space.
+  std::uint64_t spliced() const noexcept { return spliced_; }
+  bool timed_out() const noexcept { return timed_out_; }
+
+  static constexpr std::uint64_t kSpliceAfter = 512 * 1024;
 
  private:
   // At most this much read from one side waits for the other.
@@ -40,6 +52,7 @@ class Relay final : public net::Reapable {
     void set_other(End& other) { other_ = &other; }
     bool ended() const noexcept { return eof_; }
     net::Transport& transport() noexcept { return *transport_; }
+    std::unique_ptr<net::Transport> take() noexcept { return std::move(transport_); }
 
    private:
     void on_open(const tls::HandshakeFacts*) override {}
@@ -54,17 +67,26 @@ class Relay final : public net::Reapable {
     bool eof_ = false;
   };
 
-  void moved();
+  void moved(const End& from, std::size_t received, std::size_t sent);
   void end();
   void check_done();
+  void run_at_turn_end() override;
+  void on_spliced(std::size_t forth, std::size_t back) override;
+  void on_splice_ended(Error why) override;
 
   net::Loop& loop_;
   RelayOwner& owner_;
   End downstream_;
   End upstream_;
+  std::unique_ptr<net::Splice> splice_;  // the ends' transports are gone then
   std::chrono::milliseconds idle_limit_;
   net::Timer idle_;
+  std::uint64_t received_ = 0;
+  std::uint64_t sent_ = 0;
+  std::uint64_t spliced_ = 0;
+  bool splicing_ = false;  // no more is read until all that was read is out; then the kernel's turn
   bool ended_ = false;
+  bool timed_out_ = false;
 };
 
 }  // namespace proxy::tunnel

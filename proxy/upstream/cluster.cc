@@ -72,6 +72,10 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter)
   return nullptr;
 }
 
+void Cluster::adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport) {
+  pools_[endpoint]->adopt(std::move(transport));
+}
+
 void Cluster::request_started(std::size_t endpoint) noexcept {
   ++active_;
   ++endpoints_[endpoint].active;

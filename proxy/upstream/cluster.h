@@ -52,6 +52,8 @@ class Cluster {
   // A connection with a free slot at once, or null: `waiter` is told later (destroying or unlinking
   // it cancels). overloaded when too many wait already.
   Result<PooledConnection*> acquire(std::size_t endpoint, Waiter& waiter);
+  // An open connection to this endpoint that was not made for a request; the next one uses it.
+  void adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport);
   const Endpoint& endpoint(std::size_t index) const noexcept { return endpoints_[index]; }
   std::size_t endpoint_count() const noexcept { return endpoints_.size(); }
 

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "proxy/net/tcp_transport.h"
 #include "proxy/net/tls_transport.h"
 #include "proxy/upstream/handshake.h"
 #include "tls/alpn.h"
@@ -50,7 +49,8 @@ void Connecting::give_up() noexcept {
 
 void Connecting::try_address() {
   environment_.loop.reap(std::move(transport_));
-  transport_ = net::TcpTransport::connect(environment_.loop, endpoint_.addresses[address_]);
+  transport_ =
+      net::TcpTransport::connect(environment_.loop, endpoint_.addresses[address_], spec_.options);
   transport_->start(*this);
 }
 
@@ -73,7 +73,8 @@ void Connecting::begin_tls() {
   tls::ClientTarget target;
   target.sni = spec_.sni;
   target.expected_sans = spec_.expected_sans;
-  target.alpn = tls::alpn::list(tls::alpn::kClientHttp11);
+  target.alpn = spec_.tcp ? tls::alpn::list(tls::alpn::kClientTcp)
+                          : tls::alpn::list(tls::alpn::kClientHttp11);
   target.sessions = &environment_.sessions;
   target.session_key = endpoint_.text + "|" + spec_.sni;
   tls_started_us_ = environment_.loop.now_us();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "proxy/net/loop.h"
+#include "proxy/net/tcp_transport.h"
 #include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
 #include "proxy/upstream/endpoint.h"
@@ -32,6 +33,8 @@ struct ConnectSpec {
   std::shared_ptr<const tls::Context> tls;  // null: plaintext
   std::string sni;
   std::vector<std::string> expected_sans;
+  net::ConnectOptions options;  // where connections are made from
+  bool tcp = false;             // what follows is no HTTP: ALPN istio-peer-exchange
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds tls_timeout{10000};
 };

@@ -110,6 +110,13 @@ void Pool::on_connected(Connecting& attempt, std::unique_ptr<net::Transport> tra
   hand_out(*connection);
 }
 
+void Pool::adopt(std::unique_ptr<net::Transport> transport) {
+  ++cluster_.connections_;
+  auto* connection = new PooledConnection(*this, std::move(transport));
+  busy_.push_front(*connection);
+  hand_out(*connection);
+}
+
 // The longest waiting request learns of the failure; the others' own attempts are on their way.
 void Pool::on_connect_failed(Connecting& attempt, Error why) {
   attempt.unlink();

@@ -69,6 +69,8 @@ class Pool final : private ConnectUser {
   void wait(Waiter& waiter);
   // Opens connections while more wait than are on their way.
   void connect_for_waiters();
+  // Takes an open connection to this endpoint, on which nothing was said yet, for HTTP/1.
+  void adopt(std::unique_ptr<net::Transport> transport);
   // Closes the idle connection that was used longest ago; false when none is idle.
   bool close_an_idle_one();
   // Requests that wait, and for which no connection is on its way.
