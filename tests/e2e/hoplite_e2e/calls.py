@@ -120,13 +120,14 @@ class RawAnswer:
         return found[0]
 
 
-def raw_call(folder, target, path, message=b"", headers=(), authority=HOST):
+def raw_call(folder, target, path, message=b"", headers=(), authority=HOST,
+             kind="application/grpc"):
     """A unary call by curl, which does with deadlines and trailers only what it is told."""
     head, body, request = (folder / f"curl-{name}" for name in ("head", "body", "request"))
     request.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
     argv = ["curl", "-sS", "--http2-prior-knowledge", "--max-time", str(seconds(20)), "-D", head,
             "-o", body, "--data-binary", f"@{request}", "-H", "te: trailers",
-            "-H", "content-type: application/grpc", "-H", f"host: {authority}"]
+            "-H", f"content-type: {kind}", "-H", f"host: {authority}"]
     for header in headers:
         argv += ["-H", header]
     subprocess.run([*argv, f"http://{target}{path}"], check=True, stdin=subprocess.DEVNULL)

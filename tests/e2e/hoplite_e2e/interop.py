@@ -107,7 +107,8 @@ class InteropServer:
     def __init__(self, workers=8):
         self._reports = TestOrcaReport()
         self._stopping = threading.Event()
-        #: Paths of the calls whose end the server has seen, and whether that was a cancellation.
+        #: Methods of the calls that have come, and of those whose end the server has seen.
+        self.begun = []
         self.ended = []
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(workers),
                                    options=[("grpc.so_reuseport", 0),
@@ -138,7 +139,8 @@ class InteropServer:
         method = getattr(self, f"_{name}")
 
         def call(request, context):
-            context.add_callback(lambda: self.ended.append((name, context.code())))
+            self.begun.append(name)
+            context.add_callback(lambda: self.ended.append(name))
             self._echo_metadata(context)
             return method(request, context)
 
