@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   proxy::commands::add_certs(program, action);
   proxy::commands::add_inject(program, action);
   proxy::commands::add_uninject(program, action);
+  proxy::commands::add_redirect(program, action);
   proxy::commands::add_version(program, action);
 
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
