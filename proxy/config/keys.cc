@@ -258,7 +258,7 @@ const std::array kKeys{
     Key{"timeouts.body_idle", Kind::duration, in<kTimeouts, &Timeouts::body_idle>,
         "Nothing of a request or of its response moves.", {.min = 1, .max = kDay, .zero_is_off = true}},
     Key{"timeouts.tunnel_idle", Kind::duration, in<kTimeouts, &Timeouts::tunnel_idle>,
-        "Nothing moves in an upgraded connection, or in one passed through as TCP.",
+        "Nothing moves in an upgraded connection, a gRPC stream, or what is passed through as TCP.",
         {.min = 1, .max = kDay, .zero_is_off = true}},
     Key{"timeouts.request", Kind::duration, in<kTimeouts, &Timeouts::request>,
         "A whole request, from its head to the last byte of the response.",
