@@ -111,6 +111,8 @@ class Loop {
   // Number of the present batch: the events that one poll found. What two events of a batch tell was
   // so before either of them was handled. A batch of 1,024 events or more counts as several.
   std::uint64_t batch() const noexcept { return batch_; }
+  // Transports that are not the kernel's begin a batch with each of their events.
+  void begin_batch_for_test() noexcept { begin_batch(); }
   // Tests move the clock forward; timers due by then fire in the next run_once.
   void advance_clock_for_test(std::uint64_t us) noexcept { clock_offset_us_ += us; }
 

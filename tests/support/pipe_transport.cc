@@ -91,6 +91,7 @@ void PipeTransport::run_at_turn_end() {
     Chain bytes = inbox_.take_front(std::min(options_.piece, inbox_.size()));
     loop_.at_turn_end(*this);
     if (other_ != nullptr) loop_.mark_dirty(*other_);
+    loop().begin_batch_for_test();
     user_->on_bytes(std::move(bytes));
     return;
   }
