@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# The main job, shown: ten requests from a client, through its sidecar, over mutual TLS, through the
-# server's sidecar, to a service, and what both sidecars report in Istio's metrics.
+# The main job, shown: ten requests and ten gRPC health checks from a client, through its sidecar,
+# over mutual TLS, through the server's sidecar, to a service, and what both sidecars report in
+# Istio's metrics.
 # Not a test of anything else; tests/run.sh is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 host=podinfo.test.svc.cluster.local
+grpc_host=podinfo-grpc.test.svc.cluster.local
 wanted='^istio_(requests_total|request_duration_milliseconds_count)'
+grpc_wanted='^istio_(requests_total.*request_protocol="grpc"|re(quest|sponse)_messages_total)'
 keep=
 install=1
 build=build/release
@@ -16,7 +19,8 @@ usage() {
 usage: docker/demo.sh [--keep] [--no-install] [--build-dir DIR]
 
 Installs what is missing (Debian), builds, starts a service and two sidecars on 127.0.0.1, sends ten
-requests over mutual TLS and prints the metrics of both sides. Leaves nothing running.
+requests and ten gRPC health checks over mutual TLS and prints the metrics of both sides. Leaves
+nothing running.
 
   --keep           leave everything up, and print the URLs and how to stop it
   --no-install     install no packages
@@ -115,28 +119,45 @@ get() {
   curl --silent --show-error --fail --noproxy '*' --max-time 10 "$@"
 }
 
-# total URL METRIC: the sum of its series
+# total URL METRIC LABEL: the sum of its series that have this label
 total() {
-  get "$1" | awk -v name="$2" 'index($0, name "{") == 1 { sum += $NF } END { print sum + 0 }'
+  get "$1" | awk -v name="$2" -v label="$3" \
+    'index($0, name "{") == 1 && index($0, label) > 0 { sum += $NF } END { print sum + 0 }'
+}
+
+# A gRPC health check of the whole server: an empty message, answered by one that says SERVING.
+check_health() {
+  get --http2-prior-knowledge -H "Host: $grpc_host" -H 'Content-Type: application/grpc' \
+    -H 'TE: trailers' --data-binary "@$dir/empty" -D "$dir/head" -o "$dir/body" \
+    "http://$client/grpc.health.v1.Health/Check" || return
+  tr -d '\r' <"$dir/head" | grep -x 'grpc-status: 0' || return
+  cmp -s "$dir/body" "$dir/serving"
 }
 
 "$hoplite" certs init --dir "$dir" >/dev/null
 "$hoplite" certs issue --dir "$dir" --name server --namespace test --service-account podinfo >/dev/null
 "$hoplite" certs issue --dir "$dir" --name client --namespace default --service-account client >/dev/null
 
-start service "$service" --listen 127.0.0.1:0 --name podinfo
+start service "$service" --listen 127.0.0.1:0 --grpc-listen 127.0.0.1:0 --name podinfo
 app=$(await service '^listening on ')
+grpc_app=$(await service '^serving gRPC on ')
 
-server_stats=$(stats_port 15090)
-cat >"$dir/server.yaml" <<YAML
+# One inbound sidecar for each port of the service.
+# start_server NAME APP SERVICE STATS
+start_server() {
+  cat >"$dir/$1.yaml" <<YAML
 workload: {name: podinfo-v1, namespace: test, app: podinfo, version: v1}
-inbound: {listen: "127.0.0.1:0", app: "$app", service: podinfo.test.svc.cluster.local}
+inbound: {listen: "127.0.0.1:0", app: "$2", service: $3}
 mtls: {mode: strict, cert: $dir/server.pem, key: $dir/server-key.pem, ca: $dir/ca.pem}
-stats: {listen: "127.0.0.1:$server_stats"}
+stats: {listen: "127.0.0.1:$4"}
 YAML
-start server "$hoplite" run -c "$dir/server.yaml"
-await server '^ready in ' >/dev/null
+  start "$1" "$hoplite" run -c "$dir/$1.yaml"
+  await "$1" '^ready in ' >/dev/null
+}
+start_server server "$app" "$host" "$(stats_port 15090)"
 server=$(await server '^listening inbound ')
+start_server grpc "$grpc_app" "$grpc_host" "$(stats_port 15092)"
+grpc=$(await grpc '^listening inbound ')
 
 client_stats=$(stats_port 15091)
 cat >"$dir/client.yaml" <<YAML
@@ -149,6 +170,11 @@ outbound:
       namespace: test
       endpoints: ["$server"]
       tls: {mode: mutual, sans: ["spiffe://cluster.local/ns/test/sa/podinfo"]}
+    - hosts: [$grpc_host]
+      port: 80
+      namespace: test
+      endpoints: ["$grpc"]
+      tls: {mode: mutual, sans: ["spiffe://cluster.local/ns/test/sa/podinfo"]}
 mtls: {mode: strict, cert: $dir/client.pem, key: $dir/client-key.pem, ca: $dir/ca.pem}
 stats: {listen: "127.0.0.1:$client_stats"}
 YAML
@@ -156,6 +182,7 @@ start client "$hoplite" run -c "$dir/client.yaml"
 await client '^ready in ' >/dev/null
 client=$(await client '^listening outbound ')
 server_url=$(await server '^stats ')
+grpc_url=$(await grpc '^stats ')
 client_url=$(await client '^stats ')
 
 cat <<TEXT
@@ -166,34 +193,59 @@ cat <<TEXT
 TEXT
 for _ in $(seq 10); do get -H "Host: $host" "http://$client/version"; done
 
-# show WHO URL REPORTER POLICY: prints the metrics and checks that they are the ten requests
+# show WHO URL REPORTER POLICY PATTERN LABEL METRIC...: prints the metrics that match the pattern and
+# checks that each METRIC, where it has this label, is ten
 show() {
-  local metric count text
-  for metric in istio_requests_total istio_request_duration_milliseconds_count; do
+  local who=$1 url=$2 reporter=$3 policy=$4 pattern=$5 label=$6 metric count text
+  shift 6
+  for metric; do
     for _ in $(seq 100); do  # a request is counted when its last byte is out
-      count=$(total "$2" "$metric")
+      count=$(total "$url" "$metric" "$label")
       [ "$count" != 10 ] || break
       sleep 0.05
     done
-    [ "$count" = 10 ] || die "$1: $metric is $count, not 10"
+    [ "$count" = 10 ] || die "$who: $metric is $count, not 10"
   done
-  text=$(get "$2" | grep -E "$wanted")
-  printf "\n\$ curl -s %s | grep -E '%s'\n%s\n" "$2" "$wanted" "$text"
-  if grep -v "reporter=\"$3\"" <<<"$text" | grep -q . ||
-     grep -v "connection_security_policy=\"$4\"" <<<"$text" | grep -q .; then
-    die "$1: not all of it has reporter=\"$3\" and connection_security_policy=\"$4\""
+  text=$(get "$url" | grep -E "$pattern")
+  printf "\n\$ curl -s %s | grep -E '%s'\n%s\n" "$url" "$pattern" "$text"
+  if grep -v "reporter=\"$reporter\"" <<<"$text" | grep -q . ||
+     grep request_protocol <<<"$text" |
+     grep -v "connection_security_policy=\"$policy\"" | grep -q .; then
+    die "$who: not all of it has reporter=\"$reporter\" and connection_security_policy=\"$policy\""
   fi
 }
-show "the client's sidecar" "$client_url" source unknown
-show "the server's sidecar" "$server_url" destination mutual_tls
+http=(request_protocol=\"http\" istio_requests_total istio_request_duration_milliseconds_count)
+show "the client's sidecar" "$client_url" source unknown "$wanted" "${http[@]}"
+show "the server's sidecar" "$server_url" destination mutual_tls "$wanted" "${http[@]}"
 
-printf '\ndemo: both sidecars counted all ten requests, the server over mutual_tls.\n'
+cat <<TEXT
+
+  curl -> client sidecar $client -> mutual TLS -> server sidecar $grpc -> gRPC service $grpc_app
+
+\$ for i in \$(seq 10); do printf '\\0\\0\\0\\0\\0' | curl --http2-prior-knowledge --data-binary @- \\
+    -H 'Host: $grpc_host' -H 'Content-Type: application/grpc' -H 'TE: trailers' \\
+    http://$client/grpc.health.v1.Health/Check; done
+TEXT
+printf '\0\0\0\0\0' >"$dir/empty"
+printf '\0\0\0\0\2\10\1' >"$dir/serving"
+for _ in $(seq 10); do check_health || die "the gRPC health check failed"; done
+ten='grpc_response_status="0"'
+show "the client's sidecar" "$client_url" source unknown "$grpc_wanted" "$ten" istio_requests_total
+show "the server's sidecar" "$grpc_url" destination mutual_tls "$grpc_wanted" "$ten" \
+  istio_requests_total
+for url in "$client_url" "$grpc_url"; do
+  for metric in istio_request_messages_total istio_response_messages_total; do
+    [ "$(total "$url" "$metric" reporter)" = 10 ] || die "$url: $metric is not 10"
+  done
+done
+
+printf '\ndemo: both sides counted all ten requests and all ten gRPC calls, the server over mutual_tls.\n'
 if [ -n "$keep" ]; then
   cat <<TEXT
 Still running, until: kill ${pids[*]}; rm -r $dir
   send requests          curl -H 'Host: $host' http://$client/
   the client's metrics   $client_url
-  the server's metrics   $server_url
-  configurations         $dir/client.yaml $dir/server.yaml
+  the server's metrics   $server_url and, for gRPC, $grpc_url
+  configurations         $dir/client.yaml $dir/server.yaml $dir/grpc.yaml
 TEXT
 fi

@@ -13,8 +13,10 @@ Without a group: build. Needs root or sudo only when something is missing.
 groups:
   build   compiler, CMake and the libraries' headers
   run     the shared libraries the finished binary needs
+  image   what the image has beside them: for its init container, and for kubectl exec
   demo    what docker/demo.sh uses
   test    what tests/run.sh uses
+  builder what builds that image in a test, without a daemon
   lint    clang-tidy, clang-format, shellcheck
   fuzz    clang with libFuzzer
   bench   what bench/run.sh uses, with the proxies it compares against
@@ -39,9 +41,11 @@ packages_of() {
                 "libprometheus-cpp-core1.0|libprometheus-cpp-core1.3 libyaml-cpp0.7|libyaml-cpp0.8" \
                 "libspdlog1.10|libspdlog1.15 libfmt9|libfmt10 libprotobuf32|libprotobuf32t64" \
                 "libseccomp2 libcap2 ca-certificates" ;;
+    image) echo "iptables curl" ;;
     demo)  echo "curl" ;;
     test)  echo "curl openssl prometheus python3 python3-pytest python3-pytest-xdist python3-grpcio" \
                 "python3-yaml python3-protobuf nghttp2-client iproute2 procps" ;;
+    builder) echo "buildah debootstrap" ;;
     lint)  echo "clang-tidy-19 clang-format-19 shellcheck" ;;
     fuzz)  echo "clang-19 libclang-rt-19-dev" ;;
     bench) echo "python3 openssl wrk nghttp2-client nghttp2-proxy nginx-light haproxy strace linux-perf valgrind" ;;

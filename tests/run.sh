@@ -98,7 +98,7 @@ failed=0
 if [ -n "$install" ]; then
   groups=(build test)
   [ -z "$lint" ] || groups+=(lint)
-  [ -z "$long" ] || groups+=(fuzz)
+  [ -z "$long" ] || groups+=(fuzz builder)
   stage "packages" docker/install-deps.sh "${groups[@]}" || exit 1
 fi
 if [ -n "$lint" ]; then
