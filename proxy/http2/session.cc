@@ -380,6 +380,10 @@ void Session::drain(std::chrono::milliseconds grace) {
 
 void Session::abort_session(Error why) {
   if (phase_ == Phase::closed || aborted_) return;
+  if (phase_ == Phase::lingering) {
+    close_now(close_reason_);
+    return;
+  }
   if (is_open()) nghttp2_session_terminate_session(session_, NGHTTP2_NO_ERROR);
   aborted_ = true;
   close_reason_ = why;
