@@ -255,10 +255,7 @@ void DownstreamConnection::on_tunnel_ended(tunnel::Tunnel& ended) {
     adopt_eager_connection();
     return;
   }
-  if (!ended.joined()) {
-    ended.count_unjoined();
-    if (transport_ != nullptr) transport_->abort_on_close();
-  }
+  if (!ended.joined()) ended.count_unjoined();
   close();
 }
 

@@ -123,8 +123,9 @@ void PeerExchange::run_at_turn_end() {
   }
   if (want_reading_ && known_ && !unread_.empty()) {
     loop().at_turn_end(*this);
+    Chain bytes = std::move(unread_);
     update_lower_reading();
-    user_->on_bytes(std::move(unread_));
+    user_->on_bytes(std::move(bytes));
     return;
   }
   if (want_reading_ && eof_ && !eof_told_) {

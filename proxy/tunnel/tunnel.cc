@@ -188,7 +188,6 @@ void Tunnel::on_relay_ended(Relay&) {
 
 void Tunnel::refuse(Flags flags) {
   if (!opened_) facts_.flags = flags;
-  if (downstream_ != nullptr) downstream_->abort_on_close();
   end();
 }
 
