@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -32,6 +33,7 @@ def services(lab):
         service(lab, "podinfo", 9898, [VIP, VIP6], 9898),
         service(lab, "db", 3306, [DB_VIP], 3306),
         service(lab, "declared", 5432, [DECLARED_VIP], 5432, traffic="tcp"),
+        service(lab, "who", 7000, [VIP], 7000),
         service(lab, "web", 8080, [VIP], 9898, traffic="http"),
         {**service(lab, "podinfo6", 9898, ["fd96::16"], 9898),
          "endpoints": [f"[{lab.server.v6}]:9899"]},
@@ -178,3 +180,197 @@ def test_a_server_that_speaks_first(lab, counted):
         counted.wait(which, "istio_tcp_received_bytes_total", 5 * 8, **labels)
     print("banners after", [f"{each * 1000:.1f} ms" for each in took])
     assert min(took) < 0.020 * seconds(1)
+
+
+def test_a_client_that_speaks_late_is_served_on_the_connection_made_for_it(lab, counted):
+    with lab.client.connect(VIP, 9898) as client:
+        counted.wait(0, "hoplite_eager_connects_total", 1)
+        counted.wait(1, "hoplite_tcp_peer_metadata_total", 1, result="decoded")
+        client.sendall(b"GET /echo HTTP/1.1\r\nHost: podinfo:9898\r\nConnection: close\r\n\r\n")
+        client.settimeout(seconds(5))
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    counted.wait(0, "istio_requests_total", 1, reporter="source")
+    counted.wait(1, "istio_requests_total", 1, reporter="destination",
+                 source_workload="client-v1", connection_security_policy="mutual_tls")
+    assert counted.more(0, "hoplite_upstream_connects_total") == 1
+    assert counted.more(1, "istio_tcp_connections_opened_total") == 0
+
+
+def test_declared_tcp_waits_for_nothing_and_half_closes(lab, counted):
+    with lab.client.connect(DECLARED_VIP, 5432) as client:
+        client.sendall(b"x" * 100_000)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(seconds(5))
+        got = b""
+        while data := client.recv(65536):
+            got += data
+    assert got == b"x" * 100_000
+    counted.wait(1, "istio_tcp_received_bytes_total", 100_000, reporter="destination",
+                 connection_security_policy="mutual_tls", source_workload="client-v1")
+    counted.wait(0, "istio_tcp_connections_closed_total", 1, reporter="source",
+                 destination_service="declared.test.svc.cluster.local")
+
+
+def test_http_to_a_declared_port_connects_nothing_eagerly(lab, counted):
+    curl(lab.client, f"http://web:8080/echo", "--resolve", f"web:8080:{VIP}")
+    before = counted.more(0, "hoplite_upstream_connects_total")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(lab.client.connect(VIP, 8080)) for _ in range(100)]
+        for client in clients:  # one after the other, so one upstream connection does for all
+            client.sendall(b"GET /echo HTTP/1.1\r\nHost: web:8080\r\n\r\n")
+            client.settimeout(seconds(5))
+            assert client.recv(4000).startswith(b"HTTP/1.1 200")
+    counted.wait(0, "istio_requests_total", 101, destination_service_name="web")
+    assert counted.more(0, "hoplite_eager_connects_total") == 0
+    assert counted.more(0, "hoplite_upstream_connects_total") == before
+
+
+def test_a_port_scan_under_strict_reaches_the_app_never(lab, counted):
+    touched = []
+    lab.serve(lab.server, "0.0.0.0", 7999, lambda connection, peer: touched.append(peer))
+
+    # Past its own sidecar: a stranger on the network.
+    done = lab.client.run("/usr/bin/python3", "-c",
+                          "import socket, time\n"
+                          "for i in range(50):\n"
+                          f"  c = socket.create_connection(('{lab.server.v4}', 7999))\n"
+                          "  time.sleep(0.02 if i < 5 else 0)\n"
+                          "  c.close()\n", uid=pods.PROXY_ID)
+    assert done.returncode == 0
+    counted.wait(1, "hoplite_connections_accepted_total", 50, direction="inbound")
+    poll_until(lambda: lab.server_sidecar.metrics().total("hoplite_connections_open",
+                                                          direction="inbound") <= 8, "all closed")
+    assert counted.more(1, "hoplite_eager_connects_total") == 0
+    assert touched == []
+
+
+def test_unknown_destinations_pass_through(lab, counted):
+    """The server pod's sidecar is strict, so what passes in plaintext goes to an excluded port."""
+    status = curl(lab.client, f"http://{lab.server.v4}:15090/healthz/ready")
+    assert status == b"ok\n"
+    counted.wait(0, "istio_requests_total", 1, destination_service_name="PassthroughCluster",
+                 destination_service=f"{lab.server.v4}:15090", response_code="200")
+
+
+def test_loops_are_refused(lab, counted):
+    for port in (15006, 15001):
+        with lab.client.connect(lab.server.v4, port) as client:
+            client.settimeout(seconds(5))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                said = client.recv(100)  # by the client's sidecar, or nothing
+                assert said == b"" or said.startswith(b"HTTP/1.1 503")
+    poll_until(lambda: counted.more(1, "hoplite_loops_refused_total") >= 2, "both are refused")
+
+
+def test_a_pod_that_calls_its_own_service(lab):
+    """The simplest case: source 10 and destination 10, on one stats listener."""
+    more = Counted(lab.server_sidecar)
+    for _ in range(10):
+        curl(lab.server, "http://podinfo:9898/echo", "--resolve", f"podinfo:9898:{VIP}")
+    both = {"source_workload": "podinfo-v1", "destination_workload": "podinfo-v1",
+            "response_code": "200"}
+    more.wait(0, "istio_requests_total", 10, reporter="source",
+              connection_security_policy="unknown", **both)
+    more.wait(0, "istio_requests_total", 10, reporter="destination",
+              connection_security_policy="mutual_tls", **both)
+    assert more.more(0, "hoplite_loops_refused_total") == 0
+
+
+def test_the_app_sees_the_connection_come_from_127_0_0_6(lab):
+    with lab.client.connect(VIP, 7000) as client:
+        client.sendall(b"who am I?")
+        client.settimeout(seconds(5))
+        assert client.recv(100) == b"127.0.0.6"
+
+
+def test_ipv6(lab, counted):
+    with lab.client.connect("fd96::16", 9898) as client:
+        client.sendall(b"who am I?")
+        client.settimeout(seconds(5))
+        assert client.recv(100) == b"::6"
+    counted.wait(1, "istio_tcp_connections_closed_total", 1, reporter="destination",
+                 source_workload="client-v1", connection_security_policy="mutual_tls")
+
+
+def test_tls_of_the_application_passes_with_its_name_noted(lab, counted):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    identity = lab.server_identity
+    context.load_cert_chain(identity.cert, identity.key)
+
+    def serve(connection, _peer):
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.sendall(b"over my own TLS: " + tls.recv(100))
+
+    # To an excluded port of the server pod, so that only the client's sidecar sees it.
+    lab.server.rules("*nat\n-I ISTIO_INBOUND -p tcp --dport 8443 -j RETURN\nCOMMIT\n")
+    lab.serve(lab.server, "0.0.0.0", 8443, serve)
+    own = ssl.create_default_context(cafile=str(lab.authority.ca))
+    own.check_hostname = False
+    raw = lab.client.connect(lab.server.v4, 8443)
+    with own.wrap_socket(raw, server_hostname="shop.example.com") as client:
+        client.sendall(b"hello")
+        assert client.recv(100) == b"over my own TLS: hello"
+    counted.wait(0, "hoplite_detections_total", 1, direction="outbound", protocol="tls")
+    counted.wait(0, "istio_tcp_connections_closed_total", 1, reporter="source",
+                 destination_service="unknown", destination_service_name="PassthroughCluster")
+    lab.client_sidecar.wait_line(r'"authority":"shop.example.com".*"protocol":"TCP"')
+
+
+def test_large_transfers_between_plain_sockets_are_spliced(lab, counted):
+    lab.server.rules("*nat\n-I ISTIO_INBOUND -p tcp --dport 8444 -j RETURN\nCOMMIT\n")
+    lab.serve(lab.server, "0.0.0.0", 8444, echo)
+    size = 20_000_000
+    with lab.client.connect(lab.server.v4, 8444) as client:
+        client.settimeout(seconds(20))
+
+        def send():
+            client.sendall(b"\x01spliced." * (size // 9))
+            client.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        got = 0
+        while data := client.recv(1 << 20):
+            got += len(data)
+        sender.join()
+    assert got == size // 9 * 9
+    counted.wait(0, "istio_tcp_sent_bytes_total", got, destination_service_name="PassthroughCluster")
+    counted.wait(0, "istio_tcp_received_bytes_total", got,
+                 destination_service_name="PassthroughCluster")
+    assert counted.more(0, "hoplite_spliced_bytes_total") > size
+
+
+def test_a_hostile_metadata_frame(lab, counted):
+    """A client with a good certificate, whose frame is none."""
+    probe = ("import ssl, socket, sys\n"
+             "context = ssl.create_default_context(cafile=sys.argv[3])\n"
+             "context.check_hostname = False\n"
+             "context.load_cert_chain(sys.argv[1], sys.argv[2])\n"
+             "context.set_alpn_protocols(['istio-peer-exchange', 'istio'])\n"
+             "raw = socket.create_connection((sys.argv[4], 5432))\n"
+             "with context.wrap_socket(raw, server_hostname='x') as tls:\n"
+             "  tls.sendall(bytes.fromhex(sys.argv[5]))\n"
+             "  tls.settimeout(5)\n"
+             "  data = b''\n"
+             "  try:\n"
+             "    while len(data) < 10000:\n"
+             "      more = tls.recv(65536)\n"
+             "      if not more: break\n"
+             "      data += more\n"
+             "      if data.endswith(b'payload'): break\n"
+             "  except (OSError, ssl.SSLError): pass\n"
+             "sys.stdout.buffer.write(data)\n")
+    files = lab.mtls(lab.client_identity)
+
+    def talk(first):
+        return lab.client.run("/usr/bin/python3", "-c", probe, files["cert"], files["key"], files["ca"],
+                              lab.server.v4, first.hex(), uid=pods.PROXY_ID).stdout
+
+    magic = bytes.fromhex("3d230467")
+    assert talk(b"no frame, payload").endswith(b"no frame, payload")
+    counted.wait(1, "hoplite_tcp_peer_metadata_total", 1, result="absent")
+    assert talk(magic + struct.pack(">I", 5) + b"\xff" * 5 + b"payload").endswith(b"payload")
+    counted.wait(1, "hoplite_tcp_peer_metadata_total", 1, result="invalid")
+    assert not talk(magic + b"\xff\xff\xff\xff" + b"payload").endswith(b"payload")
+    counted.wait(1, "hoplite_tcp_peer_metadata_total", 2, result="invalid")
