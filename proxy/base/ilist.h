@@ -86,6 +86,7 @@ class IntrusiveList {
   static T& owner(Hook* hook) noexcept { return *static_cast<T*>(hook); }
   void insert_before(Hook& place, T& element) noexcept {
     Hook& hook = element;
+    if (&place == &hook) return;  // it is there already
     hook.unlink();
     hook.prev_ = place.prev_;
     hook.next_ = &place;

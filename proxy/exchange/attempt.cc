@@ -6,14 +6,17 @@
 
 namespace proxy::exchange {
 
-Result<> Attempt::begin(upstream::Cluster& cluster, std::size_t not_this) {
+Result<> Attempt::begin(upstream::Cluster& cluster, const http::RequestHead& head,
+                        std::size_t not_this) {
   ASSERT(!active());
   auto picked = cluster.pick(not_this);
   if (!picked) return std::unexpected(picked.error());
   endpoint_ = *picked;
-  on_reused_ = anything_came_ = lost_race_ = false;
+  upgrade = !head.upgrade_view().empty();
+  refused_by = refused_ ? connection_ : 0;
+  on_reused_ = anything_came_ = lost_race_ = refused_ = multiplexed_ = false;
   last_ = &cluster;
-  auto connection = cluster.acquire(endpoint_, *this);
+  auto connection = cluster.acquire(endpoint_, cluster.codec_for(head), *this);
   if (!connection) return std::unexpected(connection.error());
   cluster_ = &cluster;
   cluster.request_started(endpoint_);
@@ -33,6 +36,8 @@ void Attempt::attach(upstream::PooledConnection& connection) {
     connection.note() = std::move(note);
   }
   note_ = static_cast<UpstreamNote*>(connection.note().get());
+  multiplexed_ = connection.multiplexed();
+  connection_ = connection.number();
   http::ClientStream* opened = connection.open_stream(*this);
   on_reused_ = opened->on_reused_connection();
   exchange_.attempt_ready();
@@ -84,6 +89,7 @@ void Attempt::on_sent(std::size_t bytes) {
 
 void Attempt::on_reset(Error why, http::Wire wire) {
   lost_race_ = on_reused_ && !anything_came_ && wire.received == 0;
+  refused_ = multiplexed_ && why.replay == Replay::always;
   release();
   exchange_.attempt_failed(why);
 }

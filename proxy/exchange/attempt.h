@@ -25,7 +25,7 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
 
   // Picks an endpoint and asks for a connection. On success the exchange is told attempt_ready(),
   // maybe before this returns; every later failure comes as attempt_failed().
-  Result<> begin(upstream::Cluster& cluster, std::size_t not_this);
+  Result<> begin(upstream::Cluster& cluster, const http::RequestHead& head, std::size_t not_this);
   // Gives up, if there is anything to give up.
   void cancel(Error why);
 
@@ -34,11 +34,17 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
   // Nothing of the response came, on a connection that had served others: it may have been closed
   // by its peer's idle timer at the very moment.
   bool lost_race() const noexcept { return lost_race_; }
+  // The endpoint is there, but this connection of it does not take the request (REFUSED_STREAM,
+  // GOAWAY): another one may.
+  bool refused() const noexcept { return refused_; }
   std::size_t endpoint() const noexcept { return endpoint_; }
   // Empty before the first begin().
   std::string_view address() const noexcept;
   UpstreamNote& note() noexcept { return *note_; }
-  void forget() noexcept { last_ = nullptr; }
+  void forget() noexcept {
+    last_ = nullptr;
+    refused_ = false;
+  }
 
  private:
   void attach(upstream::PooledConnection& connection);
@@ -58,9 +64,12 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
   const upstream::Cluster* last_ = nullptr;  // the cluster of the last begin(), for its address
   UpstreamNote* note_ = nullptr;             // of the connection, while its stream is joined
   std::size_t endpoint_ = 0;
+  std::uint64_t connection_ = 0;  // number of the last one
   bool on_reused_ = false;
   bool anything_came_ = false;
   bool lost_race_ = false;
+  bool multiplexed_ = false;
+  bool refused_ = false;
 };
 
 }  // namespace proxy::exchange

@@ -50,6 +50,9 @@ class ToOriginal {
 // the reset that the connection's end brings.
 struct Downstream {
   telemetry::SecurityPolicy policy = telemetry::SecurityPolicy::unknown;
+  // Loop time of the first byte of the request that starts next, where it was held back to tell
+  // HTTP/1 from HTTP/2; 0: it is read just now.
+  std::uint64_t first_byte_us = 0;
   const tls::PeerIdentity* identity = nullptr;
   std::string own_principal;
   filter::PeerMemo peer;

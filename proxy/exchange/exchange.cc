@@ -47,11 +47,14 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
   downstream_ = &downstream;
   rules_ = std::move(rules);
   refusal_ = refusal;
-  start_us_ = environment_.loop.now_us();
+  const std::uint64_t now = environment_.loop.now_us();
+  start_us_ = downstream.first_byte_us == 0 ? now : downstream.first_byte_us;
+  const std::uint64_t held_us = now - start_us_;
   start_unix_us_ =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
                                      std::chrono::system_clock::now().time_since_epoch())
-                                     .count());
+                                     .count()) -
+      held_us;
   scope_.direction = rules_->direction;
   scope_.identity = downstream.identity;
   scope_.own_principal = downstream.own_principal;
@@ -59,7 +62,9 @@ void Exchange::start(http::ServerStream& from, Downstream& downstream,
   scope_.peer = filter::base_peer(downstream.peer, environment_.filters.shard);
   scope_.plan = &rules_->routes->match({});  // until the head says more
   environment_.filters.shard.request_started(pool_.live());
-  deadline_.start(rules_->config->timeouts.header);
+  const auto held = std::chrono::milliseconds(held_us / 1000);
+  const auto limit = rules_->config->timeouts.header;
+  deadline_.start(held < limit ? limit - held : std::chrono::milliseconds(0));
 }
 
 // --- the request --------------------------------------------------------------------------
@@ -151,7 +156,7 @@ void Exchange::keep_for_replay(const Chain& body) {
 void Exchange::begin_attempt(std::size_t not_this) {
   ++attempts_;
   body_sent_upstream_ = 0;
-  const auto begun = attempt_.begin(*cluster_, not_this);
+  const auto begun = attempt_.begin(*cluster_, head_, not_this);
   if (!begun) reply(begun.error());
 }
 
@@ -200,7 +205,8 @@ void Exchange::attempt_failed(Error why) {
 }
 
 // Only what cannot have been acted upon is sent again: a request that never reached an endpoint,
-// where there is another one to try; or one that lost the race with an idle timer, if it is
+// where there is another one to try; one that an HTTP/2 connection refused unseen, also on another
+// connection to the same endpoint; or one that lost the race with an idle timer, if it is
 // idempotent or nothing of it was written.
 bool Exchange::may_retry(const Error& why) const {
   if (attempts_ >= kMaxAttempts || replying_) return false;
@@ -210,7 +216,7 @@ bool Exchange::may_retry(const Error& why) const {
   const bool again =
       attempt_.lost_race() &&
       (unseen || (why.replay == Replay::if_idempotent && http::is_idempotent(head_.method)));
-  if (!elsewhere && !again) return false;
+  if (!elsewhere && !again && !attempt_.refused()) return false;
   return cluster_->retry_started();
 }
 

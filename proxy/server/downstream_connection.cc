@@ -1,11 +1,15 @@
-// The way of a connection: accepted -> (first bytes) -> (TLS) -> codec, or relayed to the app.
-// Policy of requests is the exchange's and the filters'.
+// The way of a connection: accepted -> (first bytes) -> (TLS) -> HTTP version -> codec, or relayed
+// to the app. Policy of requests is the exchange's and the filters'.
 #include "proxy/server/downstream_connection.h"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "proxy/http1/server_connection.h"
+#include "proxy/http2/server_connection.h"
 #include "proxy/net/tls_transport.h"
+#include "proxy/server/preface.h"
 #include "proxy/server/worker.h"
 #include "proxy/upstream/handshake.h"
 #include "telemetry/record.h"
@@ -15,14 +19,16 @@ namespace proxy::server {
 namespace {
 constexpr std::byte kTlsHandshakeRecord{0x16};
 constexpr std::chrono::milliseconds kFirstWordsGrace{1000};
-// Kind of a rate-limited line that is not about a handshake.
+// Kinds of rate-limited lines that are not about a handshake.
+constexpr std::size_t kFloodLines = 27;
 constexpr std::size_t kJudgedLines = 29;
 }  // namespace
 
 DownstreamConnection::DownstreamConnection(Worker& worker, telemetry::Direction direction,
                                            std::unique_ptr<net::TcpTransport> transport,
                                            const std::optional<net::SocketAddress>& original)
-    : worker_(worker),
+    : Http2Counters(worker.shard(), telemetry::Side::downstream),
+      worker_(worker),
       direction_(direction),
       client_(transport->peer_address()),
       original_(original.value_or(net::SocketAddress{})),
@@ -52,15 +58,22 @@ void DownstreamConnection::begin() {
     return;
   }
   if (direction_ == telemetry::Direction::outbound || config.mtls.mode == config::MtlsMode::off) {
-    begin_http();
-    return;
-  }
-  if (config.mtls.mode == config::MtlsMode::strict) {
+    await_version();
+  } else if (config.mtls.mode == config::MtlsMode::strict) {
     begin_handshake_time();  // whoever says nothing has failed to speak TLS
-  } else if (config.timeouts.idle.count() != 0) {
-    deadline_.start(config.timeouts.idle);
+  } else {
+    begin_idle_time();
   }
   transport_->start(*this);
+}
+
+void DownstreamConnection::begin_idle_time() {
+  const auto idle = worker_.snapshot().config.timeouts.idle;
+  if (idle.count() == 0) {
+    deadline_.stop();
+  } else {
+    deadline_.start(draining_ ? kFirstWordsGrace : idle);
+  }
 }
 
 // --- detection ----------------------------------------------------------------------------
@@ -72,7 +85,9 @@ void DownstreamConnection::on_bytes(Chain bytes) {
 }
 
 void DownstreamConnection::detect() {
-  if (sniffing_) {
+  if (versioning_) {
+    detect_version();
+  } else if (sniffing_) {
     sniff();
   } else {
     detect_by_mtls_mode();
@@ -89,11 +104,12 @@ void DownstreamConnection::detect_by_mtls_mode() {
       sniff();
       return;
     }
-    transport_->put_back(std::move(first_bytes_));
     if (mode == config::MtlsMode::strict) {
+      transport_->put_back(std::move(first_bytes_));
       begin_tls(snapshot.mutual);  // which finds that this is no TLS
     } else {
-      begin_http();
+      versioning_ = true;
+      detect_version();
     }
     return;
   }
@@ -134,7 +150,29 @@ void DownstreamConnection::detect_by_mtls_mode() {
   }
 }
 
+// It is HTTP; its first bytes tell the version.
+void DownstreamConnection::await_version() {
+  versioning_ = true;
+  begin_idle_time();
+}
+
+// HTTP/2 by prior knowledge (RFC 9113 3.3) on the port of HTTP/1.
+void DownstreamConnection::detect_version() {
+  const Preface preface = find_preface(first_bytes_);
+  if (preface == Preface::need_more) {
+    if (first_byte_us_ != 0) return;
+    first_byte_us_ = worker_.loop().now_us();
+    deadline_.start(worker_.snapshot().config.timeouts.header);
+    return;
+  }
+  begin_http(preface == Preface::http2 ? upstream::Codec::http2 : upstream::Codec::http1);
+}
+
 void DownstreamConnection::on_eof() {
+  if (versioning_ && !first_bytes_.empty()) {
+    begin_http(upstream::Codec::http1);  // a request that breaks off
+    return;
+  }
   if (sniffing_ && (tunnel_ != nullptr || !first_bytes_.empty())) {
     become_tcp();  // it has only ended its own side
     return;
@@ -151,7 +189,7 @@ void DownstreamConnection::on_closed(Error) {
 
 // A peer that leaves without a word, as a TCP health check does, has failed at nothing.
 void DownstreamConnection::gone_while_opening() {
-  if (sniffing_ || exchange_begun_) return;
+  if (sniffing_ || versioning_ || exchange_begun_) return;
   if (secure_ != nullptr) {
     count_handshake(*secure_->handshake());
   } else if (!first_bytes_.empty()) {
@@ -181,7 +219,7 @@ void DownstreamConnection::on_open(const tls::HandshakeFacts* facts) {
   if (intercepted()) {
     handshake_done(*facts);
   } else {
-    begin_http();
+    begin_http_by(facts->alpn);
   }
 }
 
@@ -200,7 +238,7 @@ void DownstreamConnection::fail_hello(tls::Failure failure) {
 }
 
 void DownstreamConnection::timed_out() {
-  if (draining_ && secure_ == nullptr && first_bytes_.empty()) {
+  if (draining_ && (secure_ == nullptr || versioning_) && first_bytes_.empty()) {
     close();
     return;
   }
@@ -208,7 +246,11 @@ void DownstreamConnection::timed_out() {
     become_tcp();  // bytes that could still be anything, and no more of them
     return;
   }
-  const bool opening_tls = tls_started_us_ != 0 && !sniffing_;
+  if (versioning_ && !first_bytes_.empty()) {
+    begin_http(upstream::Codec::http1);  // where the request's time is found to be over
+    return;
+  }
+  const bool opening_tls = tls_started_us_ != 0 && !sniffing_ && !versioning_;
   worker_.shard().add(telemetry::Counter::timeouts, 1,
                       opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
   if (secure_ != nullptr && opening_tls) {
@@ -222,10 +264,25 @@ void DownstreamConnection::timed_out() {
 
 // --- HTTP ---------------------------------------------------------------------------------
 
-void DownstreamConnection::begin_http() {
+void DownstreamConnection::begin_http_by(std::string_view alpn) {
+  if (alpn.empty()) {
+    await_version();
+  } else {
+    begin_http(alpn == "h2" ? upstream::Codec::http2 : upstream::Codec::http1);
+  }
+}
+
+void DownstreamConnection::begin_http(upstream::Codec codec) {
   deadline_.stop();
   eager_.stop();
-  const config::Config& config = worker_.snapshot().config;
+  if (!first_bytes_.empty()) transport_->put_back(std::move(first_bytes_));
+  http2_ = codec == upstream::Codec::http2;
+  describe_peer();
+  connection_ = make_codec(codec);
+  if (draining_) connection_->begin_drain();
+}
+
+void DownstreamConnection::describe_peer() {
   if (secure_ != nullptr) {
     facts_.identity = secure_->peer();
     facts_.own_principal = secure_->session()->context().spiffe_uri();
@@ -239,17 +296,44 @@ void DownstreamConnection::begin_http() {
   facts_.peer.base = telemetry::peer_labels(
       nullptr, mutual ? std::string_view(facts_.identity->spiffe_uri) : std::string_view{},
       mutual ? std::string_view(facts_.own_principal) : std::string_view{}, facts_.policy);
+}
 
+std::unique_ptr<http::ServerConnection> DownstreamConnection::make_codec(upstream::Codec codec) {
+  const config::Config& config = worker_.snapshot().config;
+  auto& owner = static_cast<http::ServerConnectionOwner&>(*this);
+  if (codec == upstream::Codec::http2) {
+    http2::ServerConnectionOptions options;
+    options.limits.head_bytes = config.limits.head_bytes;
+    options.limits.header_count = config.limits.header_count;
+    options.max_concurrent_streams = static_cast<std::uint32_t>(config.limits.http2_streams);
+    const auto resets = static_cast<std::uint32_t>(config.limits.http2_resets);
+    options.floods.resets = {resets, std::max(resets / 10, 1U)};
+    options.idle_timeout = config.timeouts.idle;
+    options.max_requests = config.limits.requests_per_connection;
+    options.ping_interval = config.timeouts.http2_keepalive;
+    options.write_stall_timeout = config.timeouts.body_idle;
+    options.observer = static_cast<http2::Observer*>(this);
+    auto connection =
+        std::make_unique<http2::ServerConnection>(std::move(transport_), *this, owner, options);
+    connection->start();
+    return connection;
+  }
   http1::ServerConnectionOptions options;
   options.limits.head_bytes = config.limits.head_bytes;
   options.limits.header_count = config.limits.header_count;
   options.idle_timeout = config.timeouts.idle;
   options.max_requests = config.limits.requests_per_connection;
-  auto connection = std::make_unique<http1::ServerConnection>(
-      std::move(transport_), *this, static_cast<http::ServerConnectionOwner&>(*this), options);
+  auto connection =
+      std::make_unique<http1::ServerConnection>(std::move(transport_), *this, owner, options);
   connection->start();
-  connection_ = std::move(connection);
-  if (draining_) connection_->begin_drain();
+  return connection;
+}
+
+void DownstreamConnection::on_flood(http2::FloodKind kind) noexcept {
+  Http2Counters::on_flood(kind);
+  worker_.rate_limited_log().warning(kFloodLines, worker_.loop().now_us(),
+                                     "an HTTP/2 client at {} was refused for too much of: {}",
+                                     client_.text(), http2::word_of(kind));
 }
 
 void DownstreamConnection::on_request_started(http::ServerStream& stream) {
@@ -258,6 +342,7 @@ void DownstreamConnection::on_request_started(http::ServerStream& stream) {
     worker_.shard().add(telemetry::Counter::limits_hit, 1,
                         telemetry::Limit::requests_per_connection);
   }
+  facts_.first_byte_us = http2_ ? 0 : std::exchange(first_byte_us_, 0);
   if (judged_generation_ != worker_.snapshot().generation) judge();
   worker_.exchanges().start(stream, facts_, worker_.rules(direction_), refusal_);
 }
@@ -281,6 +366,7 @@ void DownstreamConnection::judge() {
   }
   if (trusted) return;
   refusal_ = make_error(Code::untrusted_peer, Side::downstream);
+  if (http2_) connection_->begin_drain();  // in HTTP/1 the answer says that it closes
   worker_.rate_limited_log().warning(
       kJudgedLines, worker_.loop().now_us(),
       "the connection of {} at {} is refused since the reload: mtls no longer accepts it",
@@ -295,6 +381,8 @@ void DownstreamConnection::snapshot_changed() {
     const bool leaves =
         secure_ == nullptr ? mode == config::MtlsMode::strict : mode == config::MtlsMode::off;
     if (leaves) connection_->begin_drain();
+  } else if (versioning_ && tunnel_ == nullptr) {
+    if (secure_ == nullptr && mode == config::MtlsMode::strict) close();
   } else if (tunnel_ != nullptr) {
     // What passes as TCP has no requests to judge.
     if (secure_ != nullptr) {
@@ -323,7 +411,7 @@ void DownstreamConnection::begin_drain() {
   draining_ = true;
   if (connection_ != nullptr) {
     connection_->begin_drain();
-  } else if (tunnel_ == nullptr && secure_ == nullptr && first_bytes_.empty()) {
+  } else if (tunnel_ == nullptr && (secure_ == nullptr || versioning_) && first_bytes_.empty()) {
     deadline_.start(kFirstWordsGrace);  // nothing was said yet, but may be on its way
   }
 }

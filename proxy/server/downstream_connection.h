@@ -15,6 +15,7 @@
 #include "proxy/net/tcp_transport.h"
 #include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
+#include "proxy/server/http2_counters.h"
 #include "proxy/tunnel/tunnel.h"
 #include "telemetry/facts.h"
 
@@ -26,6 +27,7 @@ class DownstreamConnection final : public net::Reapable,
                                    public ListHook<DownstreamConnection>,
                                    public http::RequestHandler,
                                    private http::ServerConnectionOwner,
+                                   private Http2Counters,
                                    private net::TransportUser,
                                    private exchange::ToOriginal,
                                    private tunnel::TunnelOwner {
@@ -56,6 +58,8 @@ class DownstreamConnection final : public net::Reapable,
   void on_eof() override;
   void on_sent(std::size_t) override {}
   void on_closed(Error why) override;
+  // http2::Observer
+  void on_flood(http2::FloodKind kind) noexcept override;
   // exchange::ToOriginal
   std::shared_ptr<upstream::Cluster> cluster(const exchange::Rules& rules,
                                              const route::Plan& plan) override;
@@ -86,7 +90,13 @@ class DownstreamConnection final : public net::Reapable,
   void gone_while_opening();
   void begin_handshake_time();
   void begin_tls(std::shared_ptr<const tls::Context> context);
-  void begin_http();
+  void begin_idle_time();
+  void await_version();
+  void detect_version();
+  void begin_http_by(std::string_view alpn);
+  void begin_http(upstream::Codec codec);
+  void describe_peer();
+  std::unique_ptr<http::ServerConnection> make_codec(upstream::Codec codec);
   void count_handshake(const tls::HandshakeFacts& facts);
   void fail_hello(tls::Failure failure);
   void timed_out();
@@ -111,11 +121,14 @@ class DownstreamConnection final : public net::Reapable,
   net::Timer deadline_;  // first byte, then detection and handshake
   net::Timer eager_;     // until the destination is connected without a word of the client
   std::uint64_t opened_us_;
+  std::uint64_t first_byte_us_ = 0;  // when the bytes came that may become an HTTP/2 preface
   std::uint64_t tls_started_us_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t judged_generation_;
   Error refusal_{};  // what requests get since a reload; none = they are served
   bool sniffing_ = false;        // plain bytes of the client decide what it is
+  bool versioning_ = false;      // it is HTTP, and they decide which version
+  bool http2_ = false;
   bool exchange_begun_ = false;  // behind TLS both sides tell who they are
   bool waiting_http_ = false;    // HTTP/1 that is to use the connection on its way
   bool detected_ = false;

@@ -66,7 +66,8 @@ void DownstreamConnection::begin_intercepted() {
   const config::Traffic traffic = tcp_plan().traffic;
   const bool plain = direction_ == Direction::outbound || config.mtls.mode == config::MtlsMode::off;
   if (plain && traffic == config::Traffic::http) {
-    begin_http();
+    await_version();
+    transport_->start(*this);
     return;
   }
   if (plain && traffic == config::Traffic::tcp) {
@@ -111,7 +112,7 @@ void DownstreamConnection::handshake_done(const tls::HandshakeFacts& facts) {
     return;
   }
   if (!facts.alpn.empty() || traffic == config::Traffic::http) {
-    begin_http();
+    begin_http_by(facts.alpn);
   } else if (traffic == config::Traffic::tcp) {
     become_tcp();
   } else {
@@ -291,7 +292,7 @@ void DownstreamConnection::serve_http(bool http1) {
   transport_->put_back(std::move(first_bytes_));
   if (tunnel_ == nullptr || !http1) {
     drop_tunnel();
-    begin_http();
+    begin_http(http1 ? upstream::Codec::http1 : upstream::Codec::http2);
   } else if (tunnel_->connected()) {
     adopt_eager_connection();
   } else {
@@ -309,7 +310,7 @@ void DownstreamConnection::adopt_eager_connection() {
   }
   drop_tunnel();
   transport_->set_reading(true);
-  begin_http();
+  begin_http(upstream::Codec::http1);
 }
 
 }  // namespace proxy::server

@@ -21,12 +21,18 @@ upstream::ClusterSpec common_spec(const config::Config& config) {
   spec.max_age = config.timeouts.upstream_max_age;
   spec.message_limits.head_bytes = config.limits.head_bytes;
   spec.message_limits.header_count = config.limits.header_count;
+  spec.http2.limits.head_bytes = config.limits.head_bytes;
+  spec.http2.limits.header_count = config.limits.header_count;
+  spec.http2.max_concurrent_streams = static_cast<std::uint32_t>(config.limits.http2_streams);
+  spec.http2.ping_interval = config.timeouts.http2_keepalive;
+  spec.http2.write_stall_timeout = config.timeouts.body_idle;
   return spec;
 }
 
 upstream::ClusterSpec app_spec(const config::Config& config) {
   auto spec = common_spec(config);
   spec.name = "app";
+  spec.protocol = config.inbound.protocol;
   return spec;
 }
 
@@ -84,11 +90,9 @@ std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
     tls::ServerSpec spec;
     spec.files = files;
     spec.trust_domain = config.mtls.trust_domain;
-    // HTTP/1.1 alone as long as there is no HTTP/2 codec to answer with.
-    spec.alpn = {"http/1.1"};
-    if (config.interception != config::Interception::none) {
-      spec.alpn.insert(spec.alpn.begin(), std::string(tls::alpn::kServerTcp.front()));
-    }
+    spec.alpn = config.interception == config::Interception::none
+                    ? tls::alpn::list(tls::alpn::kServerHttp)
+                    : tls::alpn::list(tls::alpn::kServerTcp);
     spec.ticket_secret = tickets;
     auto mutual = tls::Context::make_server(spec);
     if (!mutual) return std::unexpected(tls::describe(mutual.error()));
@@ -113,6 +117,8 @@ std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
     spec.name = service.name + ":" + std::to_string(service.port);
     spec.endpoints = service.endpoints;
     spec.balance = service.balance;
+    spec.protocol = service.protocol;
+    spec.upgrade = service.upgrade;
     if (service.tls.mode == config::ServiceTlsMode::mutual) {
       spec.connect.tls = snapshot->client;
       spec.connect.sni = service.tls.sni.empty() ? mesh_sni(service) : service.tls.sni;

@@ -15,6 +15,7 @@
 #include "proxy/net/listener.h"
 #include "proxy/net/loop.h"
 #include "proxy/server/downstream_connection.h"
+#include "proxy/server/http2_counters.h"
 #include "proxy/server/original_clusters.h"
 #include "proxy/server/snapshot.h"
 #include "telemetry/access_log.h"
@@ -108,6 +109,7 @@ class Worker {
   telemetry::PeerMetadataCache peers_;
   filter::RequestIds request_ids_;
   tls::ClientSessions sessions_;
+  Http2Counters upstream_http2_;
   filter::WorkerState filter_state_;
   upstream::Environment upstream_;
   exchange::Environment exchange_;

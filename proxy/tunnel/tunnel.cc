@@ -69,9 +69,9 @@ void Tunnel::connect() {
     return;
   }
   endpoint_ = *picked;
-  connecting_ =
-      std::make_unique<upstream::Connecting>(environment_, plan_.cluster->endpoint(endpoint_),
-                                             connect_, static_cast<upstream::ConnectUser&>(*this));
+  connecting_ = std::make_unique<upstream::Connecting>(
+      environment_, plan_.cluster->endpoint(endpoint_), connect_, upstream::Codec::http1,
+      static_cast<upstream::ConnectUser&>(*this));
 }
 
 void Tunnel::on_connected(upstream::Connecting&, std::unique_ptr<net::Transport> transport) {

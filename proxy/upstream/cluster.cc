@@ -13,15 +13,18 @@ bool ClusterSpec::same_as(const ClusterSpec& other) const {
                         (connect.tls != nullptr && other.connect.tls != nullptr &&
                          connect.tls->fingerprint() == other.connect.tls->fingerprint());
   return same_tls && name == other.name && endpoints == other.endpoints &&
-         balance == other.balance && connect.sni == other.connect.sni &&
-         connect.expected_sans == other.connect.expected_sans &&
+         balance == other.balance && protocol == other.protocol && upgrade == other.upgrade &&
+         connect.sni == other.connect.sni && connect.expected_sans == other.connect.expected_sans &&
          connect.connect_timeout == other.connect.connect_timeout &&
          connect.tls_timeout == other.connect.tls_timeout &&
          max_connections == other.max_connections && max_pending == other.max_pending &&
          max_idle_per_endpoint == other.max_idle_per_endpoint &&
          retry_percent == other.retry_percent && idle_timeout == other.idle_timeout &&
          max_age == other.max_age && message_limits.head_bytes == other.message_limits.head_bytes &&
-         message_limits.header_count == other.message_limits.header_count;
+         message_limits.header_count == other.message_limits.header_count &&
+         http2.max_concurrent_streams == other.http2.max_concurrent_streams &&
+         http2.ping_interval == other.http2.ping_interval &&
+         http2.write_stall_timeout == other.http2.write_stall_timeout;
 }
 
 Cluster::Cluster(Environment& environment, std::shared_ptr<const ClusterSpec> spec,
@@ -40,7 +43,9 @@ Cluster::Cluster(Environment& environment, std::shared_ptr<const ClusterSpec> sp
     endpoints_.push_back(std::move(endpoint));
   }
   for (Endpoint& endpoint : endpoints_) {
-    pools_.push_back(std::make_unique<Pool>(environment_, *this, endpoint));
+    for (const Codec codec : {Codec::http1, Codec::http2}) {
+      pools_.push_back(std::make_unique<Pool>(environment_, *this, endpoint, codec));
+    }
   }
 }
 
@@ -54,9 +59,23 @@ Result<std::size_t> Cluster::pick(std::size_t not_this) {
   return index;
 }
 
-Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter) {
-  Pool& pool = *pools_[endpoint];
-  if (PooledConnection* connection = pool.take_idle()) return connection;
+Codec Cluster::codec_for(const http::RequestHead& head) const noexcept {
+  if (!head.upgrade_view().empty() && !head.websocket) return Codec::http1;
+  switch (spec_->protocol) {
+    case config::Protocol::http1:
+      return Codec::http1;
+    case config::Protocol::http2:
+      return Codec::http2;
+    case config::Protocol::automatic:
+      break;
+  }
+  return head.version == http::Version::http2 || spec_->upgrade ? Codec::http2 : Codec::http1;
+}
+
+Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Codec codec, Waiter& waiter) {
+  if (waiter.upgrade && pool_at(endpoint, codec).refuses_upgrades()) codec = Codec::http1;
+  Pool& pool = pool_at(endpoint, codec);
+  if (PooledConnection* connection = pool.take(waiter)) return connection;
   // max_pending counts those for whom no connection may be opened; the others are bounded by
   // max_connections.
   if (!may_connect()) {
@@ -66,6 +85,10 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter)
       environment_.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::pending_requests);
       return std::unexpected(make_error(Code::overloaded, Side::upstream));
     }
+    if (waiter.refused_by != 0) {
+      waiter.refused_by = 0;  // there will be no other
+      if (PooledConnection* connection = pool.take(waiter)) return connection;
+    }
   }
   pool.wait(waiter);
   pool.connect_for_waiters();
@@ -73,7 +96,20 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Waiter& waiter)
 }
 
 void Cluster::adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport) {
-  pools_[endpoint]->adopt(std::move(transport));
+  pool_at(endpoint, Codec::http1).adopt(std::move(transport));
+}
+
+void Cluster::wait_for_http1(const Pool& http2, Waiter& waiter) {
+  const auto at = std::find_if(pools_.begin(), pools_.end(),
+                               [&http2](const auto& pool) { return pool.get() == &http2; });
+  Pool& pool = pool_at(static_cast<std::size_t>(at - pools_.begin()) / kCodecs, Codec::http1);
+  pool.wait(waiter);
+  if (PooledConnection* connection = pool.take(waiter)) {
+    waiter.unlink();
+    waiter.on_ready(*connection);
+  } else {
+    pool.connect_for_waiters();
+  }
 }
 
 void Cluster::request_started(std::size_t endpoint) noexcept {

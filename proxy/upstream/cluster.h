@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "proxy/config/schema.h"
+#include "proxy/http/message.h"
 #include "proxy/http1/limits.h"
+#include "proxy/http2/client_connection.h"
 #include "proxy/upstream/balancer.h"
 #include "proxy/upstream/connector.h"
 #include "proxy/upstream/endpoint.h"
@@ -26,6 +28,8 @@ struct ClusterSpec {
   std::vector<config::Endpoint> endpoints;
   config::Balance balance = config::Balance::round_robin;
   ConnectSpec connect;
+  config::Protocol protocol = config::Protocol::automatic;
+  bool upgrade = false;  // HTTP/1 requests go over HTTP/2
   std::size_t max_connections = 1024;
   std::size_t max_pending = 1024;
   std::size_t max_idle_per_endpoint = 1024;
@@ -33,6 +37,7 @@ struct ClusterSpec {
   std::chrono::milliseconds idle_timeout{55000};
   std::chrono::milliseconds max_age{0};
   http1::Limits message_limits;
+  http2::ClientConnectionOptions http2;
 
   // Whether a cluster made from `other` can serve on in this one's place.
   bool same_as(const ClusterSpec& other) const;
@@ -49,10 +54,14 @@ class Cluster {
 
   // Which endpoint the next try of a request goes to; no_endpoint when there is none.
   Result<std::size_t> pick(std::size_t not_this = Balancer::kNone);
+  // The HTTP version that a request goes on in. One that wants to become something else than a
+  // WebSocket can only do so in HTTP/1.
+  Codec codec_for(const http::RequestHead& head) const noexcept;
   // A connection with a free slot at once, or null: `waiter` is told later (destroying or unlinking
   // it cancels). overloaded when too many wait already.
-  Result<PooledConnection*> acquire(std::size_t endpoint, Waiter& waiter);
-  // An open connection to this endpoint that was not made for a request; the next one uses it.
+  Result<PooledConnection*> acquire(std::size_t endpoint, Codec codec, Waiter& waiter);
+  // An open connection to this endpoint that was not made for a request; the next one in HTTP/1
+  // uses it.
   void adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport);
   const Endpoint& endpoint(std::size_t index) const noexcept { return endpoints_[index]; }
   std::size_t endpoint_count() const noexcept { return endpoints_.size(); }
@@ -67,9 +76,15 @@ class Cluster {
 
  private:
   friend class Pool;
+  friend class PooledConnection;
   static constexpr std::uint64_t kAvoidMs = 1000;
   static constexpr std::size_t kFreeRetries = 3;
 
+  Pool& pool_at(std::size_t endpoint, Codec codec) const noexcept {
+    return *pools_[endpoint * kCodecs + static_cast<std::size_t>(codec)];
+  }
+  // HTTP/2 at this endpoint takes no upgrades: the waiter goes on in its HTTP/1 pool.
+  void wait_for_http1(const Pool& http2, Waiter& waiter);
   std::size_t waiting_in_vain() const;
   bool may_connect();  // under the connection limit, if need be by closing an idle one elsewhere
   // `by` has a connection less, or one that is idle: who waits at another endpoint may have its
@@ -82,10 +97,11 @@ class Cluster {
   std::shared_ptr<const ClusterSpec> spec_;
   Balancer balancer_;
   std::vector<Endpoint> endpoints_;
-  std::vector<std::unique_ptr<Pool>> pools_;  // one an endpoint, same index
+  std::vector<std::unique_ptr<Pool>> pools_;  // kCodecs for each endpoint, in its order
   std::size_t connections_ = 0;               // open and being opened
   std::size_t active_ = 0;
   std::size_t retries_ = 0;
+  std::uint64_t connection_numbers_ = 0;
 };
 
 }  // namespace proxy::upstream

@@ -29,10 +29,11 @@ telemetry::ConnectOutcome outcome_of(int error) {
 }  // namespace
 
 Connecting::Connecting(Environment& environment, const Endpoint& endpoint, const ConnectSpec& spec,
-                       ConnectUser& user)
+                       Codec codec, ConnectUser& user)
     : environment_(environment),
       endpoint_(endpoint),
       spec_(spec),
+      codec_(codec),
       user_(user),
       deadline_(environment.loop, [this] { timed_out(); }),
       started_us_(environment.loop.now_us()) {
@@ -73,8 +74,9 @@ void Connecting::begin_tls() {
   tls::ClientTarget target;
   target.sni = spec_.sni;
   target.expected_sans = spec_.expected_sans;
-  target.alpn = spec_.tcp ? tls::alpn::list(tls::alpn::kClientTcp)
-                          : tls::alpn::list(tls::alpn::kClientHttp11);
+  target.alpn = spec_.tcp                ? tls::alpn::list(tls::alpn::kClientTcp)
+                : codec_ == Codec::http2 ? tls::alpn::list(tls::alpn::kClientHttp2)
+                                         : tls::alpn::list(tls::alpn::kClientHttp11);
   target.sessions = &environment_.sessions;
   target.session_key = endpoint_.text + "|" + spec_.sni;
   tls_started_us_ = environment_.loop.now_us();
@@ -89,7 +91,7 @@ void Connecting::count_handshake(const tls::HandshakeFacts& facts) {
                    endpoint_.text, {tls_started_us_, environment_.loop.now_us()});
 }
 
-// An HTTP/1 server has nothing to say before the request.
+// A server has nothing to say before TCP is open.
 void Connecting::on_bytes(Chain) {
   finish_failed(make_error(Code::bad_response, Side::upstream), telemetry::ConnectOutcome::other);
 }

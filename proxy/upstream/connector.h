@@ -18,6 +18,10 @@
 #include "tls/client_sessions.h"
 #include "tls/context.h"
 
+namespace proxy::http2 {
+class Observer;
+}
+
 namespace proxy::upstream {
 
 // What a worker lends to everything upstream; outlives all of it.
@@ -26,7 +30,12 @@ struct Environment {
   telemetry::Shard& shard;
   tls::ClientSessions& sessions;
   telemetry::RateLimitedLog& log;
+  http2::Observer* http2 = nullptr;  // of connections in HTTP/2; null = nobody counts
 };
+
+// What is spoken on a connection: what TLS offers (ALPN), and which codec follows.
+enum class Codec : std::uint8_t { http1, http2 };
+inline constexpr std::size_t kCodecs = 2;
 
 // How an endpoint is spoken to. Lives in the cluster's spec.
 struct ConnectSpec {
@@ -57,7 +66,7 @@ class Connecting final : public net::Reapable,
   using ListHook<Connecting>::unlink;
 
   Connecting(Environment& environment, const Endpoint& endpoint, const ConnectSpec& spec,
-             ConnectUser& user);
+             Codec codec, ConnectUser& user);
   ~Connecting() override;
   // No event follows: the user goes before the attempt, which waits to be reaped.
   void give_up() noexcept;
@@ -78,6 +87,7 @@ class Connecting final : public net::Reapable,
   Environment& environment_;
   const Endpoint& endpoint_;
   const ConnectSpec& spec_;
+  const Codec codec_;
   ConnectUser& user_;
   std::unique_ptr<net::Transport> transport_;
   net::Timer deadline_;

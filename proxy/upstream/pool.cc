@@ -1,5 +1,5 @@
-// Pool: hands out idle connections, opens new ones for those who wait, forgets closed ones.
-// Never more connections on their way than requests waiting for one.
+// Pool: hands out connections with free slots, opens new ones for those who wait, forgets closed
+// ones. Never more connections on their way than the requests waiting for one can need.
 #include "proxy/upstream/pool.h"
 
 #include "proxy/http1/client_connection.h"
@@ -11,21 +11,15 @@ PooledConnection::PooledConnection(Pool& pool, std::unique_ptr<net::Transport> t
     : environment_(pool.environment_),
       pool_(&pool),
       transport_(transport.get()),
-      connection_([&] {
-        http1::ClientConnectionOptions options;
-        options.limits = pool.cluster_.spec().message_limits;
-        auto made = std::make_unique<http1::ClientConnection>(
-            std::move(transport), static_cast<http::ClientConnectionOwner&>(*this), options);
-        made->start();
-        return made;
-      }()),
+      connection_(make_codec(std::move(transport))),
       idle_(environment_.loop,
             [this] {
               environment_.shard.add(telemetry::Counter::timeouts, 1,
                                      telemetry::Timeout::upstream_idle);
-              pool_->close(*this);
+              pool_->idle_too_long(*this);
             }),
-      opened_ms_(environment_.loop.now_ms()) {
+      opened_ms_(environment_.loop.now_ms()),
+      number_(++pool.cluster_.connection_numbers_) {
   environment_.shard.gauge_add(telemetry::Gauge::upstream_connections_open, 1);
 }
 
@@ -33,12 +27,33 @@ PooledConnection::~PooledConnection() {
   environment_.shard.gauge_add(telemetry::Gauge::upstream_connections_open, -1);
 }
 
+std::unique_ptr<http::ClientConnection> PooledConnection::make_codec(
+    std::unique_ptr<net::Transport> transport) {
+  const ClusterSpec& spec = pool_->cluster_.spec();
+  auto& owner = static_cast<http::ClientConnectionOwner&>(*this);
+  if (pool_->codec_ == Codec::http2) {
+    http2::ClientConnectionOptions options = spec.http2;
+    if (environment_.http2 != nullptr) options.observer = environment_.http2;
+    auto made = std::make_unique<http2::ClientConnection>(std::move(transport), owner, options);
+    http2_ = made.get();
+    made->start();
+    return made;
+  }
+  http1::ClientConnectionOptions options;
+  options.limits = spec.message_limits;
+  auto made = std::make_unique<http1::ClientConnection>(std::move(transport), owner, options);
+  made->start();
+  return made;
+}
+
 http::ClientStream* PooledConnection::open_stream(http::ResponseUser& user) {
   const bool reused = connection_->streams_opened() > 0;
   environment_.shard.add(
       telemetry::Counter::upstream_requests, 1,
       reused ? telemetry::ConnectionUse::reused : telemetry::ConnectionUse::fresh);
-  return connection_->open_stream(user);
+  http::ClientStream* stream = connection_->open_stream(user);
+  pool_->place(*this);
+  return stream;
 }
 
 void PooledConnection::on_available(http::ClientConnection&) {
@@ -51,11 +66,15 @@ void PooledConnection::on_closed(http::ClientConnection&, Error why) {
   pool_->lost(*this);
 }
 
-Pool::Pool(Environment& environment, Cluster& cluster, Endpoint& endpoint)
-    : environment_(environment), cluster_(cluster), endpoint_(endpoint) {}
+Pool::Pool(Environment& environment, Cluster& cluster, Endpoint& endpoint, Codec codec)
+    : environment_(environment),
+      cluster_(cluster),
+      endpoint_(endpoint),
+      codec_(codec),
+      slots_each_(codec == Codec::http2 ? kUsualSlots : 1) {}
 
 Pool::~Pool() {
-  for (auto* list : {&idle_, &busy_}) {
+  for (auto* list : {&idle_, &shared_, &busy_}) {
     while (PooledConnection* connection = list->pop_front()) {
       connection->pool_ = nullptr;
       connection->idle_.stop();
@@ -68,25 +87,36 @@ Pool::~Pool() {
   }
 }
 
+// --- taking -------------------------------------------------------------------------------
+
 bool Pool::too_old(const PooledConnection& connection) const {
   const auto max_age = static_cast<std::uint64_t>(cluster_.spec().max_age.count());
   return max_age != 0 && environment_.loop.now_ms() - connection.opened_ms_ > max_age;
 }
 
-PooledConnection* Pool::take_idle() {
-  while (!idle_.empty()) {
-    PooledConnection& connection = idle_.front();
-    // One that has just ended is closed, too: we are told at the turn's end.
+bool Pool::suits(const PooledConnection& connection, const Waiter& waiter) const {
+  if (connection.number() == waiter.refused_by) return false;
+  return !waiter.upgrade || connection.takes_upgrades();
+}
+
+// Few connections are kept warm: one with streams comes before one without.
+PooledConnection* Pool::take(const Waiter& waiter) {
+  if (PooledConnection* connection = take_from(shared_, waiter)) return connection;
+  return take_from(idle_, waiter);
+}
+
+PooledConnection* Pool::take_from(IntrusiveList<PooledConnection>& list, const Waiter& waiter) {
+  PooledConnection* found = nullptr;
+  list.for_each([&](PooledConnection& connection) {
+    if (found != nullptr) return;
+    // One that has just ended, or is about to, has no slots: we are told at the turn's end.
     if (too_old(connection) || connection.connection().free_slots() == 0) {
-      close(connection);
-      cluster_.connection_freed(*this);
-      continue;
+      retire(connection);
+    } else if (suits(connection, waiter)) {
+      found = &connection;
     }
-    connection.idle_.stop();
-    busy_.push_front(connection);
-    return &connection;
-  }
-  return nullptr;
+  });
+  return found;
 }
 
 void Pool::wait(Waiter& waiter) {
@@ -94,10 +124,11 @@ void Pool::wait(Waiter& waiter) {
 }
 
 void Pool::connect_for_waiters() {
-  while (connecting_.size() < waiters_.size()) {
+  while (expected_slots() < waiters_.size()) {
     if (!cluster_.may_connect()) return;
     ++cluster_.connections_;
-    connecting_.push_back(*new Connecting(environment_, endpoint_, cluster_.spec().connect, *this));
+    connecting_.push_back(
+        *new Connecting(environment_, endpoint_, cluster_.spec().connect, codec_, *this));
   }
 }
 
@@ -107,6 +138,8 @@ void Pool::on_connected(Connecting& attempt, std::unique_ptr<net::Transport> tra
   endpoint_.avoid_until_ms = 0;
   auto* connection = new PooledConnection(*this, std::move(transport));
   busy_.push_front(*connection);
+  connection->counted_unsettled_ = !connection->settled();
+  if (connection->counted_unsettled_) ++unsettled_;
   hand_out(*connection);
 }
 
@@ -117,37 +150,106 @@ void Pool::adopt(std::unique_ptr<net::Transport> transport) {
   hand_out(*connection);
 }
 
-// The longest waiting request learns of the failure; the others' own attempts are on their way.
+// Those that waited longest learn of the failure, as many as the connection would have served; the
+// others' own attempts are on their way.
 void Pool::on_connect_failed(Connecting& attempt, Error why) {
   attempt.unlink();
   environment_.loop.reap(std::unique_ptr<Connecting>(&attempt));
   --cluster_.connections_;
   endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
-  if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
+  for (std::size_t left = std::min(slots_each_, waiters_.size()); left > 0; --left) {
+    if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
+  }
   connect_for_waiters();
   cluster_.connection_freed(*this);
 }
 
+// --- handing out --------------------------------------------------------------------------
+
+Waiter* Pool::next_waiter(const PooledConnection& connection) {
+  Waiter* found = nullptr;
+  waiters_.for_each([&](Waiter& waiter) {
+    if (found == nullptr && suits(connection, waiter)) found = &waiter;
+  });
+  return found;
+}
+
+// The peer's settings have come: how many requests such a connection takes, and whether upgrades.
+void Pool::learn(PooledConnection& connection) {
+  if (!connection.counted_unsettled_ || !connection.settled()) return;
+  connection.counted_unsettled_ = false;
+  --unsettled_;
+  slots_each_ = std::max<std::size_t>(
+      1, connection.connection().free_slots() + (connection.connection().idle() ? 0 : 1));
+  refuses_upgrades_ = !connection.takes_upgrades();
+  if (refuses_upgrades_) move_upgrades_away();
+}
+
+void Pool::move_upgrades_away() {
+  waiters_.for_each([this](Waiter& waiter) {
+    if (waiter.upgrade) cluster_.wait_for_http1(*this, waiter);
+  });
+}
+
 void Pool::hand_out(PooledConnection& connection) {
-  const ClusterSpec& spec = cluster_.spec();
+  learn(connection);
   const bool used = connection.connection().streams_opened() > 0;
-  if (used && !waiters_.empty() && (too_old(connection) || cluster_.starves_another(*this))) {
-    close(connection);
-    cluster_.connection_freed(*this);
+  const bool wanted = !waiters_.empty() || !connection.connection().idle();
+  if (used && wanted && (too_old(connection) || cluster_.starves_another(*this))) {
+    retire(connection);
     connect_for_waiters();
     return;
   }
-  if (Waiter* waiter = waiters_.pop_front()) {
+  while (connection.connection().free_slots() > 0) {
+    Waiter* waiter = next_waiter(connection);
+    if (waiter == nullptr) break;
+    waiter->unlink();
     waiter->on_ready(connection);
-    return;
   }
-  if (idle_.size() >= spec.max_idle_per_endpoint) {
-    close(connection);
+  place(connection);
+  connect_for_waiters();  // who waits may have counted on more slots than there are
+  if (connection.connection().idle()) cluster_.connection_freed(*this);
+}
+
+// Into the list of its state.
+void Pool::place(PooledConnection& connection) {
+  const ClusterSpec& spec = cluster_.spec();
+  connection.idle_.stop();
+  if (connection.retiring_ || connection.connection().free_slots() == 0) {
+    busy_.push_front(connection);
+  } else if (!connection.connection().idle()) {
+    shared_.push_front(connection);
+  } else if (idle_.size() >= spec.max_idle_per_endpoint) {
+    retire(connection);
   } else {
     idle_.push_front(connection);
     if (spec.idle_timeout.count() != 0) connection.idle_.start(spec.idle_timeout);
   }
-  cluster_.connection_freed(*this);
+}
+
+// --- ends ---------------------------------------------------------------------------------
+
+// No more requests for this one. With requests under way it closes when they are done.
+void Pool::retire(PooledConnection& connection) {
+  if (connection.connection().idle()) {
+    close(connection);
+    cluster_.connection_freed(*this);
+    return;
+  }
+  connection.retiring_ = true;
+  busy_.push_front(connection);
+  connection.connection().begin_drain();
+}
+
+void Pool::idle_too_long(PooledConnection& connection) {
+  if (!connection.multiplexed()) {
+    close(connection);
+    return;
+  }
+  // An HTTP/2 peer is told before its connection goes (RFC 9113 6.8).
+  connection.retiring_ = true;
+  busy_.push_front(connection);
+  connection.connection().begin_drain();
 }
 
 // The endpoint took back what on_connected had announced: a TLS 1.3 server's last word.
@@ -159,6 +261,8 @@ void Pool::refused(PooledConnection& connection) {
 }
 
 void Pool::lost(PooledConnection& connection) {
+  // Whoever says no settings speaks no HTTP/2, and nobody would hand this pool's upgrades out.
+  if (connection.counted_unsettled_) move_upgrades_away();
   close(connection);
   connect_for_waiters();
   cluster_.connection_freed(*this);
@@ -168,6 +272,7 @@ void Pool::close(PooledConnection& connection) {
   connection.unlink();
   connection.pool_ = nullptr;
   connection.idle_.stop();
+  if (connection.counted_unsettled_) --unsettled_;
   --cluster_.connections_;
   environment_.loop.reap(std::unique_ptr<PooledConnection>(&connection));
 }

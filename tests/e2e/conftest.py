@@ -35,23 +35,31 @@ def sanitized():
     return deadline.seconds(1) > 1
 
 
-@pytest.fixture
-def world(request, build_dir, tmp_path):
-    binary = build_dir / "hoplite"
-    service = build_dir / "tests" / "support" / "test_service"
-    made = World(binary, service, tmp_path)
-    request.node.world = made
+def _world(node, build_dir, folder):
+    made = World(build_dir / "hoplite", build_dir / "tests" / "support" / "test_service", folder)
+    node.world = made
     yield made
     faults = made.close()
     if faults:
         pytest.fail("\n".join(faults), pytrace=False)
 
 
+@pytest.fixture
+def world(request, build_dir, tmp_path):
+    yield from _world(request.node, build_dir, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_world(request, build_dir, tmp_path_factory):
+    """A world that all tests of a file share, for tables of many short cases."""
+    yield from _world(request.node, build_dir, tmp_path_factory.mktemp("world"))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Shows what the processes of a failed test printed."""
     report = (yield).get_result()
-    made = getattr(item, "world", None)
+    made = getattr(item, "world", None) or getattr(item.getparent(pytest.Module), "world", None)
     if report.failed and made is not None:
         for process in made.processes:
             report.sections.append((f"{process.name}, pid {process.pid}", process.output()))

@@ -26,7 +26,7 @@ class Permissive:
         self.authority = world.authority()
         self.identity = self.authority.issue("test", "podinfo")
         self.client_identity = self.authority.issue("default", "client")
-        config = inbound_config(self.app.address, mtls=self.identity.mtls(mode), **more)
+        config = inbound_config(self.app.address, "http1", mtls=self.identity.mtls(mode), **more)
         config["inbound"]["other_tls"] = other_tls
         self.config = config
         self.sidecar = world.hoplite(config)
@@ -170,7 +170,7 @@ def test_what_only_begins_like_tls(world, garbage):
 # --- TLS without the mesh's ALPN ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpn", [("http/1.1",), ("h2", "http/1.1"), ()])
+@pytest.mark.parametrize("alpn", [("http/1.1",), ("spdy/3", "http/1.1"), ()])
 def test_other_tls_is_terminated(world, alpn):
     it = Permissive(world)
     client = it.secure(alpn=alpn)
@@ -182,9 +182,10 @@ def test_other_tls_is_terminated(world, alpn):
     assert b"forwarded-client-cert" not in it.app.received()[0].lower()
 
 
-def test_other_tls_by_curl(world):
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_other_tls_by_curl(world, version):
     it = Permissive(world)
-    out = subprocess.run(["curl", "-sS", "-k", "--cacert", str(it.authority.ca),
+    out = subprocess.run(["curl", "-sS", "-k", version, "--cacert", str(it.authority.ca),
                           f"https://127.0.0.1:{it.port}/version"],
                          capture_output=True, timeout=seconds(), check=True)
     assert out.stdout == b'{"name":"app","version":"1.0.0"}\n'

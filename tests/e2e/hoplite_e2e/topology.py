@@ -23,10 +23,10 @@ def podinfo_at(*addresses, **more):
     return {"hosts": [HOST], "port": 80, "namespace": "test", "endpoints": list(addresses), **more}
 
 
-def inbound_config(app_address, **more):
-    """A sidecar in front of the app; `more` are further sections."""
+def inbound_config(app_address, protocol="auto", **more):
+    """A sidecar in front of the app, which is spoken to in `protocol`; `more` are further sections."""
     return {"workload": server_workload(),
-            "inbound": {"listen": "127.0.0.1:0", "app": app_address},
+            "inbound": {"listen": "127.0.0.1:0", "app": app_address, "protocol": protocol},
             "stats": {"listen": "127.0.0.1:0"}, **more}
 
 

@@ -37,6 +37,9 @@ TEST_CASE("a list keeps order and its size is the truth", "[base]") {
   list.push_back(one);  // moves
   CHECK(numbers(list) == std::vector{2, 3, 1});
   CHECK(list.size() == 3);
+  list.push_front(two);  // where it is
+  list.push_back(one);
+  CHECK(numbers(list) == std::vector{2, 3, 1});
   CHECK(list.pop_front() == &two);
   CHECK(list.size() == 2);
 }

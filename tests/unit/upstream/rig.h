@@ -79,7 +79,7 @@ class Caller final : public upstream::Waiter {
   // False: refused at once.
   bool ask(std::size_t endpoint = 0) {
     const net::Loop::Turn turn(rig_.fixture.loop);
-    auto got = rig_.cluster->acquire(endpoint, *this);
+    auto got = rig_.cluster->acquire(endpoint, upstream::Codec::http1, *this);
     if (!got) {
       why = got.error();
       return false;
