@@ -16,6 +16,7 @@
 #include <charconv>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <sstream>
 #include <utility>
 
@@ -193,7 +194,8 @@ class Run {
     const auto& probe = probes_[index];
     auto& landing = landings_[index];
     if (wire_ == nullptr) return;
-    const auto port = static_cast<std::uint16_t>(40000 + index);
+    // Another in each run: the kernel remembers how it treated connections that are just over.
+    const auto port = static_cast<std::uint16_t>(first_port_ + index);
     from_[index] = Wire::client(probe.to.family, port);
     landing.started = true;
     wire_->connect(probe.to.family, port, probe.to.port);
@@ -262,6 +264,7 @@ class Run {
 
   const std::vector<Probe>& probes_;
   Wire* const wire_;
+  const unsigned first_port_ = 20000 + std::random_device{}() % 40000;
   std::vector<Landing> landings_;
   std::vector<Listener> listeners_;
   bool others_listen_ = false;

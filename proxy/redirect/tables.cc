@@ -74,7 +74,7 @@ std::string failure(const std::string& program, const Finished& done, std::strin
   auto out = fmt::format("{} failed with exit code {}: {}", program, done.code,
                          message.empty() ? "it gave no reason" : message);
   out += named_line(message, text);
-  if (const auto help = advice(message, backend, family); !help.empty()) out += "\n  " + help;
+  if (const auto help = advice(out, backend, family); !help.empty()) out += "\n  " + help;
   return out;
 }
 
@@ -121,7 +121,7 @@ std::expected<Saved, std::string> Tables::read(Family family) const {
   if (done->code != 0) return std::unexpected(failure(program, *done, {}, backend_, family));
   // It says so instead of the rules, and ends with 0.
   if (const auto at = done->out.find("is incompatible, use 'nft' tool"); at != std::string::npos) {
-    const auto begin = done->out.rfind('\n', at) + 1;
+    const auto begin = done->out.rfind("Table `", at);
     return std::unexpected(
         fmt::format("{}: {}\n  Rules made with the nft tool are in a table that iptables shares; "
                     "move them to a "
@@ -178,7 +178,7 @@ std::string advice(std::string_view message, Backend backend, Family family) {
         backend == Backend::nft ? " nft_compat nft_chain_nat" : "");
   }
   if (contains(message, "Device or resource busy") || contains(message, "Too many links") ||
-      contains(message, "Directory not empty")) {
+      contains(message, "Directory not empty") || contains(message, "that line: -X ")) {
     return "A rule that is not ours leads into one of our chains: remove that rule first";
   }
   return {};
