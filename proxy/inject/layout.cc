@@ -222,12 +222,17 @@ class Ends {
     child.end = std::max(value.end, least);
   }
 
-  // yaml-cpp marks an omitted value with the place of what comes next.
+  // yaml-cpp marks an omitted value with the place of what comes next, and that may be a key that
+  // reads null itself.
+  bool is_omitted(const Node& value, std::size_t least) const {
+    if (value.kind != NodeKind::null || value.anchored) return false;
+    const auto length = null_length(value.start);
+    return length == 0 || skip_blank(least) != value.start ||
+           text_.substr(skip_blank(value.start + length)).starts_with(':');
+  }
+
   void finish_value(Node& value, std::size_t least, int indent) {
-    const bool omitted = value.kind == NodeKind::null && !value.anchored &&
-                         (text_.substr(std::min(least, text_.size())).empty() ||
-                          skip_blank(least) != value.start || null_length(value.start) == 0);
-    if (omitted) {
+    if (is_omitted(value, least)) {
       value.start = value.content = value.end = value.tail = least;
     } else {
       finish(value, indent);

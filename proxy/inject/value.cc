@@ -52,10 +52,27 @@ bool is_printable(std::string_view text) {
   });
 }
 
+// With what YAML does not take as it is escaped too.
 std::string json_string(std::string_view text) {
   std::string out;
   telemetry::append_json(out, text);
-  return out;
+  if (is_printable(out)) return out;
+  std::string escaped;
+  for (std::size_t at = 0; at < out.size();) {
+    const auto length =
+        std::max<std::size_t>(telemetry::utf8_length(std::string_view(out).substr(at)), 1);
+    const auto one = std::string_view(out).substr(at, length);
+    at += length;
+    if (is_printable(one)) {
+      escaped += one;
+      continue;
+    }
+    unsigned point = static_cast<unsigned char>(one[0]) & (length == 3 ? 0x0f : 0x7f);
+    if (length == 2) point &= 0x1f;
+    for (const char c : one.substr(1)) point = point << 6 | (static_cast<unsigned char>(c) & 0x3f);
+    escaped += fmt::format("\\u{:04x}", point);
+  }
+  return escaped;
 }
 
 std::string single_quoted(std::string_view text) {
@@ -140,27 +157,7 @@ std::string one_line(const Value& value, std::string_view space) {
 
 std::string yaml_scalar(std::string_view text) {
   if (is_plain(text)) return std::string(text);
-  if (!is_printable(text)) {
-    // JSON's escapes are YAML's; what JSON leaves alone and YAML does not is written out.
-    std::string out;
-    for (std::size_t at = 0; at < text.size();) {
-      const auto length = std::max<std::size_t>(telemetry::utf8_length(text.substr(at)), 1);
-      const auto one = text.substr(at, length);
-      const auto c = static_cast<unsigned char>(one[0]);
-      if (length == 1 && c == 0x7f) {
-        out += "\\x7F";
-      } else if (!is_printable(one) && length == 2) {
-        out += fmt::format("\\x{:02X}", static_cast<unsigned char>(one[1]));
-      } else if (!is_printable(one) && length == 3) {
-        out += one == "\u2028" ? "\\u2028" : one == "\u2029" ? "\\u2029" : "\\uFEFF";
-      } else {
-        const auto quoted = json_string(one);
-        out += quoted.substr(1, quoted.size() - 2);
-      }
-      at += length;
-    }
-    return '"' + out + '"';
-  }
+  if (!is_printable(text)) return json_string(text);  // JSON's escapes are YAML's
   const bool needs_escape = text.find_first_of("\"\\") != std::string_view::npos;
   return needs_escape ? single_quoted(text) : fmt::format("\"{}\"", text);
 }

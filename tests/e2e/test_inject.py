@@ -337,6 +337,27 @@ def test_annotations_outweigh_options(inject):
     assert pod["spec"]["volumes"][0]["secret"] == {"secretName": "own"}
 
 
+#: What some version of YAML takes for something other than this text, or not as a scalar at all.
+NO_PLAIN_TEXTS = [
+    "", " ", " x ", "~", "null", "Null", "true", "False", "yes", "NO", "on", "Off", "y", "N", "1",
+    "-1", "+1", "1.10", ".5", "1e3", "0x1F", "0o17", "017", "0b1", "1_000", "12:30:45",
+    "2024-01-01", "2001-12-14t21:59:43.10-05:00", ".inf", "-.INF", ".NaN", "=", "<<", "- a", "-",
+    "? a", "a: b", "a:", "a #b", "#a", "'", "''", '"', "\\", "a'b\"c\\d", "{", "}", "[", "]", ",",
+    "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "a\nb", "a\r\nb", "\t", "a\tb", "---", "...",
+    "é", "日本", "\u2028", "\u2029", "\ufeff", "\x7f", "\x85", "\xa0", "\U0001F600", "\x1b[0m"]
+
+
+@pytest.mark.parametrize("text", [
+    POD % "", '{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c"}]}}'])
+def test_texts_stay_texts_in_every_version_of_yaml(inject, text):
+    """PyYAML reads YAML 1.1; what inject itself reads back, with yaml-cpp, is 1.2."""
+    arguments = []
+    for number, value in enumerate(NO_PLAIN_TEXTS):
+        arguments += ["--env", f"N{number}={value}"]
+    told = variables(sidecar_of(inject(text, *arguments)[0]))
+    assert [told[f"N{number}"] for number in range(len(NO_PLAIN_TEXTS))] == NO_PLAIN_TEXTS
+
+
 def test_rewriting_of_probes_and_native_can_be_declined(inject):
     text = (POD % 'sidecar.istio.io/rewriteAppHTTPProbers: "false", '
                   'sidecar.istio.io/nativeSidecar: "false"')
