@@ -256,11 +256,11 @@ void ClientConnection::stream_closed(SessionStream& stream, std::uint32_t code) 
   }
   discard_output(slot);
   if (slot.in_ended) return;
-  slot.why = lost_stream(slot, lost_error({}));
-  if (slot.why.code == Code::upstream_closed) {
-    // It was the server's word about this very request.
-    const bool untouched = error_code(code) == ErrorCode::refused_stream;
-    slot.why.replay = untouched ? Replay::always : Replay::never;
+  // It was the server's word about this very request.
+  slot.why = make_error(Code::upstream_reset, proxy::Side::upstream,
+                        static_cast<std::int32_t>(error_code(code)));
+  if (!slot.head_complete && error_code(code) == ErrorCode::refused_stream) {
+    slot.why.replay = Replay::always;
   }
   slot.tell_reset = true;
   tell_later(slot);

@@ -25,11 +25,11 @@ struct ClientConnectionOptions : SessionOptions {
   std::uint32_t streams_before_settings = 1;
 };
 
-// Errors told to streams: upstream_closed (before the head was complete), upstream_truncated
-// (after it), bad_response. upstream_closed may be replayed always when the server says that it did
-// not look at the request (REFUSED_STREAM, a GOAWAY with a lower id) or when nothing of it was
-// written; if idempotent when the connection was lost before anything of the response came; else
-// never.
+// Errors told to streams: upstream_closed (the connection was lost before the head was complete),
+// upstream_truncated (after it), upstream_reset (RST_STREAM; its code is the detail), bad_response.
+// What the server says that it did not look at (REFUSED_STREAM, a GOAWAY with a lower id) and what
+// was not written may be replayed always; what lost its connection before anything of the response
+// came, if idempotent; else never.
 class ClientConnection final : public http::ClientConnection,
                                public net::Reapable,
                                private Session {

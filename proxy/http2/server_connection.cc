@@ -20,6 +20,10 @@ ErrorCode reset_code(const Error& why) noexcept {
     case Code::request_stalled:
     case Code::downstream_closed:
       return ErrorCode::cancel;
+    case Code::upstream_reset:  // a server's cancellation is carried on; its faults are not ours
+      return error_code(static_cast<std::uint32_t>(why.detail)) == ErrorCode::cancel
+                 ? ErrorCode::cancel
+                 : ErrorCode::internal_error;
     default:
       return ErrorCode::internal_error;
   }
