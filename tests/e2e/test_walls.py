@@ -17,7 +17,7 @@ INCLUDE_WALLS = {
     r"<openssl/": ["tls/"],
     r"<llhttp": ["proxy/http1/"],
     r"<nghttp2/": ["proxy/http2/"],
-    r"<yaml-cpp/": ["proxy/config/"],
+    r"<yaml-cpp/": ["proxy/config/", "proxy/inject/"],
     r"<prometheus/": ["telemetry/"],
     r"<google/protobuf/": ["telemetry/"],
     r"<spdlog/": ["telemetry/"],
@@ -47,7 +47,8 @@ ARROWS = {
 #: What belongs to whoever wrote a line, not into it.
 WORDS = {
     "a reference to a tracker": r"(?i)\bissues? *#?\d",
-    "a word about who wrote it": r"(?i)(?<!user[-_ ])\b(agents?|claude|anthropic|chatgpt|copilot)\b",
+    # Istio's agent, whose ports a sidecar offers, is another thing.
+    "a word about who wrote it": r"(?i)\b((ai|coding|helper) agents?|claude|anthropic|chatgpt|copilot)\b",
     "a path of one machine": r"(?<![\w.])/(work|root|home)/",
     "something left to do": r"\b(TODO|FIXME|XXX|HACK)\b",
 }

@@ -64,7 +64,9 @@ TEST_CASE("1,000 scrapes under full load balance exactly", "[unit]") {
   int unbalanced = 0;
   int moved = 0;
   int busy = 0;
-  for (int scrape = 0; scrape < 1000; ++scrape) {
+  // Scrapes that saw nothing move prove nothing; how many do is the scheduler's choice.
+  const auto proven = [&] { return moved > 200 && busy > 200; };
+  for (int scrape = 0; scrape < 1000 || (!proven() && scrape < 100'000); ++scrape) {
     const Ledger ledger = read_ledger(collector);
     const bool exact = ledger.balanced() && ledger.sent == ledger.requests && ledger.expired == 0;
     if (!exact || ledger.completed < last_completed) ++unbalanced;
@@ -75,8 +77,7 @@ TEST_CASE("1,000 scrapes under full load balance exactly", "[unit]") {
   stop = true;
   for (std::thread& thread : threads) thread.join();
   CHECK(unbalanced == 0);
-  CHECK(moved > 200);  // or the load was none
-  CHECK(busy > 200);
+  CHECK(proven());
   const auto samples = read_samples(whole_text(collector.scrape()));
   CHECK(sum_of(samples, "istio_requests_total") == static_cast<double>(done[0] + done[1]));
   CHECK(sum_of(samples, "hoplite_requests_in_flight") == 0);
