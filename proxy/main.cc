@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   proxy::commands::add_inject(program, action);
   proxy::commands::add_uninject(program, action);
   proxy::commands::add_redirect(program, action);
+  proxy::commands::add_sidecar(program, action);
   proxy::commands::add_version(program, action);
 
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);

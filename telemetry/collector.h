@@ -37,11 +37,14 @@ class Scrape {
 
   // Appends the next piece of the text format 0.0.4 to `out`. False: nothing was left to append.
   bool next(std::string& out);
+  // Without the metrics of our own process (process_*), where another's stand beside ours.
+  void leave_out_process() noexcept { with_process_ = false; }
 
  private:
   std::unique_ptr<const Snapshot> snapshot_;
   std::size_t family_ = 0;
   std::size_t row_ = 0;
+  bool with_process_ = true;
 };
 
 // Thread-safe. Scrapes block each other shortly and never a worker.

@@ -217,8 +217,10 @@ bool Scrape::next(std::string& out) {
   }
   const auto& own = snapshot_->own;
   while (family_ - kIstioFamilies < own.size()) {
-    append_text(own[family_ - kIstioFamilies], true, out);
+    const prometheus::MetricFamily& family = own[family_ - kIstioFamilies];
     ++family_;
+    if (!with_process_ && family.name.starts_with("process_")) continue;
+    append_text(family, true, out);
     if (out.size() - start >= kPieceBytes) return true;
   }
   return out.size() > start;

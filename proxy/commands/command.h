@@ -28,6 +28,7 @@ void add_certs(CLI::App& program, Action& action);
 void add_inject(CLI::App& program, Action& action);
 void add_uninject(CLI::App& program, Action& action);
 void add_redirect(CLI::App& program, Action& action);
+void add_sidecar(CLI::App& program, Action& action);
 void add_version(CLI::App& program, Action& action);
 
 /// The text of `hoplite --help` around the list of subcommands.

@@ -11,6 +11,7 @@
 #include "proxy/commands/command.h"
 #include "proxy/commands/load.h"
 #include "proxy/commands/port_owner.h"
+#include "proxy/commands/serve.h"
 #include "proxy/server/server.h"
 #include "telemetry/log.h"
 
@@ -51,12 +52,14 @@ void say(const std::string& line) {
 void announce(const server::Server& server, std::chrono::steady_clock::time_point begin) {
   const auto& all = server.listening();
   for (const auto& one : all) {
-    if (one.what != "stats" && one.what != "ready") {
+    if (one.what == "inbound" || one.what == "outbound") {
       say(fmt::format("listening {} {}", one.what, one.address));
     }
   }
   for (const auto& one : all) {
     if (one.what == "ready") say(fmt::format("ready http://{}/healthz/ready", one.address));
+    if (one.what == "agent") say(fmt::format("agent http://{}/", one.address));
+    if (one.what == "admin") say(fmt::format("admin http://{}/stats/prometheus", one.address));
     if (one.what == "stats") say(fmt::format("stats http://{}/stats/prometheus", one.address));
   }
   const auto took = std::chrono::steady_clock::now() - begin;
@@ -64,9 +67,10 @@ void announce(const server::Server& server, std::chrono::steady_clock::time_poin
                   std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
 }
 
-int run(const ConfigOptions& options) {
+}  // namespace
+
+int serve(config::LoadRequest request) {
   const auto begin = std::chrono::steady_clock::now();
-  auto request = load_request(options);
   auto loaded = load_or_explain(request);
   if (!loaded) return loaded.error();
   telemetry::Log log(log_options(*loaded));
@@ -83,8 +87,6 @@ int run(const ConfigOptions& options) {
   return (*server)->run();
 }
 
-}  // namespace
-
 void add_run(CLI::App& program, Action& action) {
   auto* command = program.add_subcommand("run", "Run the proxy");
   const auto options = std::make_shared<ConfigOptions>();
@@ -100,7 +102,8 @@ void add_run(CLI::App& program, Action& action) {
       "  hoplite --from :8000 --to 127.0.0.1:9898\n"
       "  hoplite run -c hoplite.yaml\n"
       "  hoplite run -c hoplite.yaml --log-access all --stats-listen '*:15090'");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback(
+      [options, &action] { action = [options] { return serve(load_request(*options)); }; });
 }
 
 }  // namespace proxy::commands

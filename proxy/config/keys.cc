@@ -216,6 +216,8 @@ const std::array kKeys{
         {.min = 1, .max = 65535, .zero_is_off = true}},
     Key{"agent.metrics_path", Kind::text, in<kAgent, &Agent::metrics_path>,
         "Path of the app's own metrics.", {.min = 1, .max = 2048}},
+    Key{"agent.app_address", Kind::text, in<kAgent, &Agent::app_address>,
+        "IP address at which the app's metrics and probes are asked for.", {.min = 1}},
     Key{"agent.probers", Kind::text, in<kAgent, &Agent::probers>,
         "The app's probes by their path on `agent.listen`: JSON as Istio's "
         "`ISTIO_KUBE_APP_PROBERS`.", {.max = 65536}},

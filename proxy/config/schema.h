@@ -210,6 +210,7 @@ struct Agent {
   ListenAddress admin_listen;      ///< metrics and health on loopback, 15000; default none
   std::uint16_t metrics_port = 0;  ///< where the app has its metrics; 0 = it has none
   std::string metrics_path = "/metrics";
+  std::string app_address = "127.0.0.1";  ///< IP at which metrics and probes reach the app
   /// The app's probes, as Istio's ISTIO_KUBE_APP_PROBERS has them: JSON, from the path on `listen`
   /// to the probe as it was.
   std::string probers;

@@ -83,6 +83,10 @@ class Merger {
     }
   }
 
+  void text(const std::string& text, const std::string& name) {
+    parse(text, name, out_.config, out_.origins, out_.diagnostics);
+  }
+
   void environment(const Environment& environment) {
     for (const auto& [name, text] : environment) {
       if (!name.starts_with(kPrefix) || is_service_link(name)) continue;
@@ -176,6 +180,7 @@ Loaded load(const LoadRequest& request) {
   out.config = default_config();
   Merger merger(out);
   if (request.file) merger.file(*request.file);
+  if (request.text) merger.text(*request.text, request.text_name);
   merger.environment(request.environment);
   merger.flags(request.flags);
   complete(out.config, out.origins);

@@ -28,6 +28,9 @@ struct LoadRequest {
   /// Looks up endpoint names (getaddrinfo, blocking) and reads the credential files. Tests of the
   /// rest turn it off.
   bool touch_system = true;
+  /// A configuration that is in no file, and what to call it in messages; read after the file.
+  std::optional<std::string> text = {};
+  std::string text_name = {};
 };
 
 struct Loaded {

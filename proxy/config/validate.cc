@@ -13,6 +13,8 @@
 #include <fmt/format.h>
 
 #include "proxy/config/keys.h"
+#include "proxy/config/probers.h"
+#include "proxy/config/values.h"
 
 namespace proxy::config {
 namespace {
@@ -84,6 +86,7 @@ class Validator {
     services();
     mtls();
     rules();
+    agent();
     timeouts();
   }
 
@@ -347,6 +350,21 @@ class Validator {
         error(path + ".name",
               fmt::format("found {}: another rule has this name already", quoted(rule.name)));
       }
+    }
+  }
+
+  void agent() {
+    const auto& agent = config_.agent;
+    if (!parse_ip(agent.app_address)) {
+      error("agent.app_address",
+            fmt::format("found {}; allowed: an IP address", quoted(agent.app_address)));
+    }
+    if (const auto probers = parse_probers(agent.probers); !probers) {
+      error("agent.probers", probers.error());
+    }
+    if (!agent.metrics_path.starts_with('/')) {
+      error("agent.metrics_path", fmt::format("found {}; allowed: a path, which begins with /",
+                                              quoted(agent.metrics_path)));
     }
   }
 

@@ -167,6 +167,14 @@ Table Table::outbound(const config::Config& config) {
     for (const std::string& host : service.hosts) table.add_host(host, service.port, plan);
     for (const std::string& to : service.addresses) table.add_address(to, service.port, plan);
   }
+  // Who goes to an endpoint goes to its service; an address that a service names itself is its own.
+  for (std::uint32_t i = 0; i < config.outbound.services.size(); ++i) {
+    for (const config::Endpoint& endpoint : config.outbound.services[i].endpoints) {
+      for (const config::IpAddress& address : endpoint.addresses) {
+        table.add_address(address.text, endpoint.port, i + 1);
+      }
+    }
+  }
   std::stable_sort(table.networks_.begin(), table.networks_.end(),
                    [](const Network& a, const Network& b) { return a.bits > b.bits; });
   if (config.outbound.unknown_host == config::UnknownHost::passthrough) {

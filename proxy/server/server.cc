@@ -51,6 +51,12 @@ class Server::State {
         tickets_(tls::make_ticket_secret()),
         collector_(collector_options(config)),
         access_log_(access_options(config.log)),
+        agent_(
+            loop_, config, [this] { leave("asked by /drain"); },
+            [this] {
+              phase_ = phase_ == Phase::ended ? Phase::ended : Phase::draining;
+              end_now("asked by /quitquitquit");
+            }),
         watch_(loop_, {}, [this] { reload(telemetry::Reload::certificates); }),
         drain_timer_(loop_, [this] { drain_timer_fired(); }) {}
   ~State() { stop_workers(); }
@@ -72,6 +78,7 @@ class Server::State {
   void reload(telemetry::Reload what);
   void note_expiry();
   void terminate();
+  void leave(std::string_view why);
   void begin_drain();
   void drain_timer_fired();
   void end_now(std::string_view why);
@@ -89,6 +96,7 @@ class Server::State {
   std::vector<net::SocketAddress> own_;  // the same, workers' duplicates included
   std::vector<telemetry::Shard*> shards_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  AgentPages agent_;
   std::vector<std::unique_ptr<StatsListener>> stats_;
   std::vector<std::unique_ptr<net::Signal>> signals_;
   net::FileWatch watch_;
@@ -96,6 +104,7 @@ class Server::State {
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
+  bool signalled_ = false;
 };
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
@@ -114,6 +123,14 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
   if (config.stats.ready_listen.is_set()) {
     auto started =
         start_stats(config.stats.ready_listen, StatsListener::Pages::ready_only, "ready");
+    if (!started) return started;
+  }
+  if (config.agent.listen.is_set()) {
+    auto started = start_stats(config.agent.listen, StatsListener::Pages::agent, "agent");
+    if (!started) return started;
+  }
+  if (config.agent.admin_listen.is_set()) {
+    auto started = start_stats(config.agent.admin_listen, StatsListener::Pages::all, "admin");
     if (!started) return started;
   }
   for (const auto& worker : workers_) {
@@ -160,8 +177,8 @@ std::expected<void, StartError> Server::State::start_stats(const config::ListenA
                                                            std::string_view what) {
   auto sets = open_listener(listen, what, 1, listening_);
   if (!sets) return std::unexpected(sets.error());
-  stats_.push_back(std::make_unique<StatsListener>(loop_, collector_, pages,
-                                                   [this] { return phase_ == Phase::serving; }));
+  stats_.push_back(std::make_unique<StatsListener>(
+      loop_, collector_, pages, [this] { return phase_ == Phase::serving; }, &agent_));
   for (net::BoundSocket& socket : sets->front()) {
     const std::string address = socket.address().text();
     own_.push_back(socket.address());
@@ -232,6 +249,7 @@ void Server::State::reload(telemetry::Reload what) {
     return;
   }
   for (const auto& worker : workers_) worker->set_snapshot(snapshot_);
+  agent_.configure(snapshot_->config);
   const config::Log& log = snapshot_->config.log;
   access_log_.set_mode(static_cast<telemetry::AccessMode>(log.access));
   access_log_.set_format(static_cast<telemetry::LineFormat>(log.format));
@@ -251,14 +269,20 @@ void Server::State::note_expiry() {
 // --- leaving ------------------------------------------------------------------------------
 
 void Server::State::terminate() {
-  if (phase_ != Phase::serving) {
+  if (std::exchange(signalled_, true)) {
     end_now("asked a second time");
     return;
   }
+  leave("asked by a signal");
+}
+
+// Kubernetes' preStop hook asks first, by /drain, and its signal is then no second word.
+void Server::State::leave(std::string_view why) {
+  if (phase_ != Phase::serving) return;
   phase_ = Phase::leaving;
   const auto delay = snapshot_->config.timeouts.drain_delay;
-  log_.info("leaving: not ready any more; draining in {} ms, for {} ms at most", delay.count(),
-            snapshot_->config.timeouts.drain.count());
+  log_.info("leaving ({}): not ready any more; draining in {} ms, for {} ms at most", why,
+            delay.count(), snapshot_->config.timeouts.drain.count());
   if (delay.count() == 0) {
     begin_drain();
   } else {

@@ -3,6 +3,7 @@
 #include "proxy/server/stats_listener.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -23,8 +24,10 @@ class StatsListener::Response final : public http::RequestUser,
  public:
   using ListHook<Response>::unlink;
 
-  Response(StatsListener& listener, http::ServerStream& from)
-      : listener_(listener), patience_(listener.loop_, [this] { give_up(); }) {
+  Response(StatsListener& listener, http::ServerStream& from, bool from_loopback)
+      : listener_(listener),
+        from_loopback_(from_loopback),
+        patience_(listener.loop_, [this] { give_up(); }) {
     join(static_cast<http::RequestUser&>(*this), stream, from, from.user);
     patience_.start(kPatience);
   }
@@ -38,9 +41,11 @@ class StatsListener::Response final : public http::RequestUser,
     patience_.start(kPatience);
     std::string_view path = head.target_view();
     path = path.substr(0, path.find('?'));
-    const bool all = listener_.pages_ == Pages::all;
+    if (listener_.pages_ == Pages::agent && agent_page(head, path)) return;
+    const bool all = listener_.pages_ != Pages::ready_only;
     const bool readable = head.method == http::Method::get || head.method == http::Method::head;
-    const bool scrape = all && path == "/stats/prometheus";
+    const bool scrape = all && (path == "/stats/prometheus" ||
+                                (listener_.pages_ == Pages::agent && path == "/metrics"));
     const bool live = all && path == "/healthz/live";
     if (!scrape && !live && path != "/healthz/ready") {
       say(404, "not found; there are /stats/prometheus, /healthz/ready and /healthz/live\n");
@@ -55,9 +60,46 @@ class StatsListener::Response final : public http::RequestUser,
     }
   }
 
-  void say(std::uint16_t status, std::string_view text) {
+  // True when this is a page of the agent's.
+  bool agent_page(const http::RequestHead& head, std::string_view path) {
+    if (path == "/quitquitquit" || path == "/drain") {
+      leave(head, path == "/drain");
+      return true;
+    }
+    if (!path.starts_with("/app-health/")) return false;
+    const config::Prober* prober = listener_.agent_->prober(path);
+    if (prober == nullptr) {
+      say(404, "no such probe\n");
+    } else {
+      fetch_ = listener_.agent_->probe(*prober, [this](bool well) {
+        drop_fetch();
+        say(well ? 200 : 503, well ? "ok\n" : "the app's probe failed\n");
+      });
+    }
+    return true;
+  }
+
+  // As Istio's agent: POST, and only from the pod itself.
+  void leave(const http::RequestHead& head, bool drain) {
+    if (head.method != http::Method::post) {
+      say(405, "only POST\n", "POST");
+    } else if (!from_loopback_) {
+      say(403, "only from loopback\n");
+    } else {
+      say(200, "ok\n");
+      if (drain) {
+        listener_.agent_->drain();
+      } else {
+        listener_.agent_->quit();
+      }
+    }
+  }
+
+  void drop_fetch() { listener_.loop_.reap(std::move(fetch_)); }
+
+  void say(std::uint16_t status, std::string_view text, std::string_view allow = "GET, HEAD") {
     http::Reply reply = http::make_reply(status, text);
-    if (status == 405) reply.head.headers.add("allow", "GET, HEAD");
+    if (status == 405) reply.head.headers.add("allow", allow);
     answer(std::move(reply));
   }
 
@@ -94,14 +136,48 @@ class StatsListener::Response final : public http::RequestUser,
       return;
     }
     scrape_.emplace(listener_.collector_.scrape());
+    if (listener_.pages_ == Pages::agent) begin_merge(head);
     send_piece();
+  }
+
+  // The app is asked while our own lines are on their way; what it says follows them. Its process
+  // is what process_* is about here: ours is at the stats listener.
+  void begin_merge(const http::RequestHead& head) {
+    fetch_ = listener_.agent_->fetch_metrics(merge_time(head.headers), [this](std::string text) {
+      drop_fetch();
+      app_text_ = std::move(text);
+      if (stream) send_piece();
+    });
+    if (fetch_ != nullptr) scrape_->leave_out_process();
+  }
+
+  // Prometheus tells how long it waits; some of that is for our own part.
+  static std::chrono::milliseconds merge_time(const http::HeaderMap& headers) {
+    constexpr std::chrono::milliseconds kUsual{5000};
+    for (const auto& field : headers.fields()) {
+      if (field.removed ||
+          !http::equals_ignore_case(headers.name(field), "x-prometheus-scrape-timeout-seconds")) {
+        continue;
+      }
+      unsigned seconds = 0;
+      const std::string_view value = headers.value(field);
+      std::from_chars(value.data(), value.data() + value.size(), seconds);
+      if (seconds == 0) return std::chrono::milliseconds(500);
+      return std::min(kUsual, std::chrono::milliseconds(std::min(seconds, 60U) * 800));
+    }
+    return kUsual;
   }
 
   // The next piece goes out when the last one has left.
   void send_piece() {
     while (scrape_ && unsent_ == 0) {
       text_.clear();
-      const bool more = scrape_->next(text_);
+      bool more = scrape_->next(text_);
+      if (!more && text_.empty()) {
+        if (fetch_ != nullptr) return;  // the app's part has yet to come
+        text_.swap(app_text_);
+      }
+      more = more || !app_text_.empty() || fetch_ != nullptr;
       Chain body;
       if (gzip_) {
         gzip_->add(text_, !more, body, listener_.loop_.chunks());
@@ -139,10 +215,14 @@ class StatsListener::Response final : public http::RequestUser,
   void end() {
     patience_.stop();
     unlink();
+    drop_fetch();
     listener_.loop_.reap(std::unique_ptr<Response>(this));
   }
 
   StatsListener& listener_;
+  const bool from_loopback_;
+  std::unique_ptr<Fetch> fetch_;  // to the app
+  std::string app_text_;
   net::Timer patience_;
   bool answered_ = false;
   std::optional<telemetry::Scrape> scrape_;
@@ -158,8 +238,9 @@ class StatsListener::Client final : public net::Reapable,
  public:
   using ListHook<Client>::unlink;
 
-  Client(StatsListener& listener, std::unique_ptr<net::Transport> transport)
+  Client(StatsListener& listener, std::unique_ptr<net::TcpTransport> transport)
       : listener_(listener),
+        from_loopback_(transport->peer_address().unmapped().is_loopback()),
         connection_(std::move(transport), *this, static_cast<http::ServerConnectionOwner&>(*this),
                     http1::ServerConnectionOptions{}) {}
   ~Client() override {
@@ -169,7 +250,7 @@ class StatsListener::Client final : public net::Reapable,
 
  private:
   void on_request_started(http::ServerStream& stream) override {
-    responses_.push_back(*new Response(listener_, stream));
+    responses_.push_back(*new Response(listener_, stream, from_loopback_));
   }
   void on_closed(http::ServerConnection&, Error) override {
     unlink();
@@ -177,13 +258,14 @@ class StatsListener::Client final : public net::Reapable,
   }
 
   StatsListener& listener_;
+  const bool from_loopback_;
   IntrusiveList<Response> responses_;  // owned: each reaps itself
   http1::ServerConnection connection_;
 };
 
 StatsListener::StatsListener(net::Loop& loop, telemetry::Collector& collector, Pages pages,
-                             std::function<bool()> ready)
-    : loop_(loop), collector_(collector), pages_(pages), ready_(std::move(ready)) {}
+                             std::function<bool()> ready, AgentPages* agent)
+    : loop_(loop), collector_(collector), pages_(pages), ready_(std::move(ready)), agent_(agent) {}
 
 StatsListener::~StatsListener() {
   // Streams are cut by their connection's destructor, and their responses with them.

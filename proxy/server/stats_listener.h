@@ -9,17 +9,19 @@
 #include "proxy/http/connection.h"
 #include "proxy/net/listener.h"
 #include "proxy/net/loop.h"
+#include "proxy/server/agent_pages.h"
 #include "telemetry/collector.h"
 
 namespace proxy::server {
 
 class StatsListener final : private net::ListenerUser {
  public:
-  enum class Pages : std::uint8_t { all, ready_only };
+  enum class Pages : std::uint8_t { all, ready_only, agent };
 
-  // `ready` tells whether the server serves and is not draining.
+  // `ready` tells whether the server serves and is not draining. `agent`: with Pages::agent; what
+  // answers then beside metrics and health.
   StatsListener(net::Loop& loop, telemetry::Collector& collector, Pages pages,
-                std::function<bool()> ready);
+                std::function<bool()> ready, AgentPages* agent = nullptr);
   ~StatsListener() override;
   Result<> listen(net::BoundSocket socket);
 
@@ -37,6 +39,7 @@ class StatsListener final : private net::ListenerUser {
   telemetry::Collector& collector_;
   const Pages pages_;
   std::function<bool()> ready_;
+  AgentPages* const agent_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   IntrusiveList<Client> clients_;  // owned: each reaps itself
 };
