@@ -11,6 +11,8 @@
 namespace proxy::redirect {
 namespace {
 
+constexpr std::string_view kUnchanged = "\n  Everything is as it was";
+
 struct Candidate {
   Tables tables;
   std::array<std::size_t, 2> ours{};
@@ -50,14 +52,14 @@ struct Undo {
   Ruleset before;
 };
 
-void put_back(const std::vector<Undo>& undo) {
-  for (const auto& step : undo) {
-    const auto saved = step.tables->read(step.family);
-    if (!saved) continue;
-    if (const auto text = change_text(*saved, step.before); !text.empty()) {
-      (void)step.tables->change(step.family, text);  // the first failure is the one to report
-    }
-  }
+// In words, what could not be put back; empty = nothing.
+std::string put_back(const Undo& undo) {
+  const auto saved = undo.tables->read(undo.family);
+  if (!saved) return saved.error();
+  const auto text = change_text(*saved, undo.before);
+  if (text.empty()) return {};
+  const auto done = undo.tables->change(undo.family, text);
+  return done ? std::string() : done.error();
 }
 
 // Leaves of ours exactly `wanted`. True when something was changed.
@@ -111,9 +113,15 @@ std::string change_kernel(const Options& options, const Families& families) {
 std::string change_rules(const Options& options, const Manner& manner, const Present& present,
                          const Families& families) {
   std::vector<Undo> undo;
-  const auto fail = [&](const std::string& why) {
-    put_back(undo);
-    return why;
+  const auto fail = [&](std::string why) {
+    std::string left;
+    for (const auto& step : undo) {
+      if (const auto what = put_back(step); !what.empty()) {
+        left += fmt::format("\n  {}: what was there could not be put back: {}",
+                            name_of(step.family), what);
+      }
+    }
+    return why + (left.empty() ? std::string(kUnchanged) : left);
   };
   for (const auto family : families.used) {
     const auto wanted = rules_for(options, family);
@@ -121,6 +129,7 @@ std::string change_rules(const Options& options, const Manner& manner, const Pre
     if (!done && family == Family::ipv6 && ipv6_here() == Ipv6::link_only) {
       // A kernel may have IPv6 but no NAT for it; without an address nothing leaks past the proxy.
       fmt::print(stderr, "IPv6: left out: {}, and {}\n", describe(Ipv6::link_only), done.error());
+      if (!undo.empty() && undo.back().family == family) put_back(undo.back());
       continue;
     }
     if (!done) return fail(done.error());
@@ -168,9 +177,13 @@ std::expected<Present, std::string> look(const Manner& manner) {
     return candidate.error.empty() &&
            (!manner.backend || *manner.backend == candidate.tables.backend());
   };
-  std::ranges::stable_sort(found, std::ranges::greater(), merit);
-  const auto best = std::ranges::find_if(found, usable);
-  if (best == found.end()) {
+  const Candidate* best = nullptr;
+  for (const auto& candidate : found) {
+    if (usable(candidate) && (best == nullptr || merit(candidate) > merit(*best))) {
+      best = &candidate;
+    }
+  }
+  if (best == nullptr) {
     for (const auto& candidate : found) {
       if (manner.backend && *manner.backend != candidate.tables.backend()) continue;
       return std::unexpected(candidate.error);
@@ -179,7 +192,7 @@ std::expected<Present, std::string> look(const Manner& manner) {
   }
   Present out{best->tables, std::nullopt};
   for (const auto& candidate : found) {
-    if (&candidate != &*best && has_ours(candidate)) out.other = candidate.tables;
+    if (&candidate != best && has_ours(candidate)) out.other = candidate.tables;
   }
   return out;
 }
@@ -191,10 +204,14 @@ std::expected<void, std::string> apply(const Options& options, const Manner& man
   if (!families.left_out.empty()) fmt::print(stderr, "IPv6: left out: {}\n", families.left_out);
   const KernelBefore before;
   auto error = change_kernel(options, families);
-  if (error.empty()) error = change_rules(options, manner, *present, families);
+  if (!error.empty()) {
+    error += kUnchanged;
+  } else {
+    error = change_rules(options, manner, *present, families);
+  }
   if (error.empty()) return {};
   before.put_back();
-  return std::unexpected(error + "\n  Nothing was changed");
+  return std::unexpected(std::move(error));
 }
 
 std::expected<void, std::string> clean(const Manner& manner, bool pretend) {

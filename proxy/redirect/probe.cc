@@ -203,6 +203,7 @@ class Run {
 
   void turn() {
     std::vector<pollfd> polled;
+    polled.reserve(listeners_.size() + 1);
     for (const auto& listener : listeners_) polled.push_back({listener.socket.get(), POLLIN, 0});
     if (wire_ != nullptr) polled.push_back({wire_->descriptor(), POLLIN, 0});
     ::poll(polled.data(), polled.size(), static_cast<int>(kTurn.count()));

@@ -125,6 +125,7 @@ Chains by_chain(const Table& table) {
 
 std::vector<std::string> normalized(const std::vector<Rule>& rules) {
   std::vector<std::string> out;
+  out.reserve(rules.size());
   for (const auto& rule : rules) out.push_back(redirect::normalized(rule.spec));
   return out;
 }
