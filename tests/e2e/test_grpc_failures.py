@@ -1,0 +1,206 @@
+"""gRPC calls that fail, read by a real client: the proxy's own answers, deadlines, cancellation."""
+
+import time
+
+import grpc
+import pytest
+
+from hoplite_e2e import interop
+from hoplite_e2e.calls import HOST, REQUESTS, Way, check_calls, open_channel, raw_call, status_of
+from hoplite_e2e.deadline import poll_until, seconds
+from hoplite_e2e.front import FullServer, free_address
+from hoplite_e2e.interop import StreamingOutputCallRequest
+from hoplite_e2e.ledger import wait_idle
+from hoplite_e2e.topology import Pair, inbound_config, outbound_config, podinfo_at
+
+CODE = grpc.StatusCode
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+SLEEP = f"/{interop.SERVICE}/StreamingOutputCall"
+
+
+def limit():
+    return seconds(20)
+
+
+@pytest.fixture
+def server():
+    made = interop.InteropServer()
+    yield made
+    made.stop()
+
+
+def sleeping(duration):
+    return StreamingOutputCallRequest(response_parameters=[interop.sleep_us(duration)])
+
+
+def failure(target, method=CHECK, authority=HOST):
+    with open_channel(target, authority) as channel:
+        return status_of(lambda: channel.unary_unary(method)(b"", timeout=limit()))
+
+
+def outbound(world, *addresses, **sections):
+    sidecar = world.hoplite(outbound_config(podinfo_at(*addresses), **sections))
+    return sidecar, f"127.0.0.1:{sidecar.outbound}"
+
+
+# --- the proxy's own answers ---------------------------------------------------------------------
+
+
+def test_nobody_listens(world):
+    sidecar, target = outbound(world, free_address())
+    assert failure(target) == (CODE.UNAVAILABLE, "upstream connect error")
+    check_calls(sidecar, {("200", "UF", "14"): 1}, (0, 0))
+
+
+def test_connecting_takes_too_long(world):
+    with FullServer() as full:
+        sidecar, target = outbound(world, full.address, timeouts={"connect": "200ms"})
+        assert failure(target) == (CODE.UNAVAILABLE, "upstream connect timeout")
+        check_calls(sidecar, {("200", "UF", "14"): 1})
+
+
+def test_no_endpoint(world):
+    sidecar, target = outbound(world)
+    assert failure(target) == (CODE.UNAVAILABLE, "no healthy upstream")
+    check_calls(sidecar, {("200", "UH", "14"): 1})
+
+
+def test_no_such_service(world):
+    sidecar, target = outbound(world, free_address())
+    assert failure(target, authority="other.example") == (
+        CODE.UNAVAILABLE, "no service is configured for this host")
+    check_calls(sidecar, {("200", "-", "14"): 1})
+
+
+def test_too_many_wait(world):
+    sidecar, target = outbound(world, free_address(), limits={"upstream_pending": 0})
+    assert failure(target) == (CODE.UNAVAILABLE, "too many requests are waiting")
+    check_calls(sidecar, {("200", "UO", "14"): 1})
+
+
+def test_an_upstream_that_hangs_up(world):
+    upstream = world.raw_server(lambda wire, number: wire.read_until(b"grpc.health"))
+    sidecar, target = outbound(world, upstream.address)
+    code, _ = failure(target)
+    assert code == CODE.UNAVAILABLE
+    check_calls(sidecar, {("200", "UC", "14"): 1})
+
+
+def test_a_request_that_takes_too_long(world, server):
+    sidecar, target = outbound(world, server.address, timeouts={"request": "300ms"})
+    with open_channel(target) as channel:
+        call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=limit())
+        assert status_of(lambda: next(call)) == (CODE.DEADLINE_EXCEEDED, "upstream request timeout")
+    check_calls(sidecar, {("200", "UT", "4"): 1}, (1, 0))
+
+
+def test_denied(world):
+    app = world.service()
+    pair = Pair(world, app.grpc_address)
+    mtls = pair.server_identity.mtls(allow=["*/ns/other/*"])
+    pair.server.reload(inbound_config(app.grpc_address, mtls=mtls))
+    pair.server.wait_line("configuration taken", "stderr")
+    assert failure(f"127.0.0.1:{pair.port}") == (CODE.PERMISSION_DENIED, "RBAC: access denied")
+    for sidecar in (pair.client, pair.server):
+        check_calls(sidecar, {7: 1})
+    assert pair.server.metrics().total("hoplite_requests_denied_total", mode="enforced") == 1
+
+
+# --- deadlines -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["one", "two"])
+def test_a_deadline_is_enforced(world, server, tmp_path, kind):
+    """By curl, which does not know of the deadline itself."""
+    way = Way(world, kind, server.address)
+    began = time.monotonic()
+    answer = raw_call(tmp_path, way.target, SLEEP, sleeping(60).SerializeToString(),
+                      ["grpc-timeout: 300m"])
+    took = time.monotonic() - began
+    assert took >= 0.3
+    assert answer[":status"] == "200"
+    assert answer["content-type"] == "application/grpc"
+    assert answer["grpc-status"] == "4"
+    assert answer["grpc-message"] == "deadline exceeded"
+    poll_until(lambda: server.ended == ["StreamingOutputCall"],
+               "the server to be told")
+    metrics = wait_idle(way.sidecars[0])
+    assert metrics.total(REQUESTS, grpc_response_status="4", response_code="200") == 1
+    if kind == "one":
+        assert metrics.total(REQUESTS, response_flags="UT") == 1
+        assert metrics.total("hoplite_timeouts_total", timeout="grpc_deadline") == 1
+
+
+def test_an_answer_in_time_is_the_servers(world, server, tmp_path):
+    way = Way(world, "two", server.address)
+    answer = raw_call(tmp_path, way.target, SLEEP, sleeping(0.1).SerializeToString(),
+                      ["grpc-timeout: 10S"])
+    assert answer["grpc-status"] == "0"
+    way.check({0: 1}, (1, 1))
+
+
+def test_a_stream_that_has_begun_ends_with_our_status(world, tmp_path):
+    way = Way(world, "one", world.service().grpc_address)
+    answer = raw_call(tmp_path, way.target, WATCH, headers=["grpc-timeout: 200000u"])
+    assert answer.body == b"\0\0\0\0\x02\x08\x01"
+    assert answer["grpc-status"] == "4"
+    assert answer["grpc-message"] == "deadline exceeded"
+    way.check({("200", "UT", "4"): 1}, (1, 1))
+
+
+@pytest.mark.parametrize("text", ["1", "m", "0m", "123456789m", "-5m", "5x", "1.5S", "5 m"])
+def test_a_malformed_deadline_is_left_to_the_server(world, tmp_path, text):
+    way = Way(world, "one", world.service().grpc_address)
+    answer = raw_call(tmp_path, way.target, CHECK, headers=[f"grpc-timeout: {text}"])
+    assert answer["grpc-status"] == "0"
+    way.check({0: 1}, (1, 1))
+
+
+def test_a_clients_own_deadline(world, server):
+    way = Way(world, "two", server.address)
+    with way.channel() as channel:
+        call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=0.3)
+        code, _ = status_of(lambda: next(call))
+    assert code == CODE.DEADLINE_EXCEEDED
+    poll_until(lambda: server.ended, "the server to be told")
+    for sidecar in way.sidecars:
+        metrics = wait_idle(sidecar)
+        assert metrics.total(REQUESTS, request_protocol="grpc") == 1
+        assert metrics.total("istio_request_messages_total") == 1
+
+
+# --- cancellation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["direct", "one", "two"])
+def test_the_server_learns_at_once_that_its_client_left(world, server, kind):
+    way = Way(world, kind, server.address)
+    with way.channel() as channel:
+        call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=limit())
+        poll_until(lambda: server.begun, "the server to begin")
+        call.cancel()
+        assert call.code() == CODE.CANCELLED
+        poll_until(lambda: server.ended, "the server to be told")
+    for sidecar in way.sidecars:
+        metrics = wait_idle(sidecar)
+        assert metrics.total(REQUESTS, response_code="0", response_flags="DC",
+                             grpc_response_status="") == 1
+
+
+@pytest.mark.parametrize("kind", ["direct", "one", "two"])
+def test_the_client_learns_at_once_that_its_server_died(world, kind):
+    app = world.service()
+    way = Way(world, kind, app.grpc_address)
+    with way.channel() as channel:
+        call = channel.unary_stream(WATCH)(b"", timeout=limit())
+        assert next(call) == b"\x08\x01"
+        world.kill(app)
+        code, _ = status_of(lambda: next(call))
+    # What a client makes of a connection that is gone, and of a stream that was reset.
+    assert code in (CODE.UNAVAILABLE, CODE.INTERNAL, CODE.UNKNOWN, CODE.CANCELLED)
+    for sidecar in way.sidecars:
+        metrics = wait_idle(sidecar)
+        assert metrics.total(REQUESTS, response_code="200", response_flags="UC",
+                             grpc_response_status="2") == 1
+        assert metrics.total("istio_response_messages_total") == 1
