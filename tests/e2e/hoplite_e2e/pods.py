@@ -99,7 +99,8 @@ class Pod:
 
     def wrap(self, argv, uid=None):
         """The command line that runs `argv` in the pod, as `uid`."""
-        ids = [] if uid is None else [shutil.which("setpriv"), f"--reuid={uid}", f"--regid={uid}",
+        gid = PROXY_ID if uid == 0 else uid  # root as the sidecar's group is TPROXY's sidecar
+        ids = [] if uid is None else [shutil.which("setpriv"), f"--reuid={uid}", f"--regid={gid}",
                                       "--clear-groups"]
         return [shutil.which("ip"), "netns", "exec", self.name, *ids, *argv]
 
