@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "proxy/base/assert.h"
+#include "proxy/http/text.h"
 
 namespace proxy::http1 {
 
@@ -153,6 +154,7 @@ bool ClientConnection::take_step(Step step) {
       return true;
     case Step::head:
       head_told_ = true;
+      if (key_made_ && parser_.tunnel() && !accept_tunnel()) return false;
       // The answer to an Upgrade was no: its request ended with its head.
       if (upgrade_asked_ && !parser_.tunnel()) request_done_ = true;
       if (has_stream()) slot_.user->on_head(parser_.head());
@@ -171,6 +173,21 @@ bool ClientConnection::take_step(Step step) {
       return false;
   }
   return false;
+}
+
+// RFC 6455 4.1: the handshake that was begun here is checked here, and its answer is not the
+// user's.
+bool ClientConnection::accept_tunnel() {
+  http::HeaderMap& headers = parser_.head().headers;
+  const auto accept = headers.get("sec-websocket-accept");
+  if (!accept || *accept != std::string_view(accept_.data(), accept_.size())) {
+    head_told_ = false;
+    fail(make_error(Code::bad_response, Side::upstream,
+                    http::detail_of(http::Fault::websocket_accept)));
+    return false;
+  }
+  headers.remove("sec-websocket-accept");
+  return true;
 }
 
 // The server's half is complete. Last event when ours is as well.
@@ -223,7 +240,16 @@ void ClientConnection::Slot::send_head(const http::RequestHead& head) {
   }
   c.upgrade_asked_ = head.upgrade.length != 0;
   c.parser_.expect(head.method == http::Method::head, c.upgrade_asked_);
-  write_request_head(c.loop_.chunks(), c.outbox_.heads(), head, body);
+  c.key_made_ = http::equals_ignore_case(head.upgrade_view(), "websocket") &&
+                head.version == http::Version::http2;
+  if (c.key_made_) {
+    const tls::WebsocketKey key = tls::make_websocket_key();
+    const std::string_view text(key.data(), key.size());
+    c.accept_ = tls::websocket_accept(text);
+    write_request_head(c.loop_.chunks(), c.outbox_.heads(), head, body, text);
+  } else {
+    write_request_head(c.loop_.chunks(), c.outbox_.heads(), head, body);
+  }
   // What an upgraded connection carries later has no frame.
   if (c.upgrade_asked_) body = {BodyForm::until_close, 0};
   c.outbox_.begin_body(body, false);

@@ -17,6 +17,7 @@
 #include "proxy/net/loop.h"
 #include "proxy/net/timer.h"
 #include "proxy/net/transport.h"
+#include "tls/websocket.h"
 
 namespace proxy::http1 {
 
@@ -88,6 +89,7 @@ class ClientConnection final : public http::ClientConnection,
 
   void process();
   bool take_step(Step step);
+  bool accept_tunnel();
   void tell_end();
   void cut_short();
   void release_when_sent();
@@ -109,6 +111,10 @@ class ClientConnection final : public http::ClientConnection,
   Phase phase_ = Phase::idle;
   bool head_told_ = false;
   bool upgrade_asked_ = false;
+  // A WebSocket that came without a key, from HTTP/2: the key was made here, and this is what the
+  // server must answer to it.
+  bool key_made_ = false;
+  tls::WebsocketAccept accept_{};
   bool request_done_ = false;  // the user has sent all it had to
   bool write_ended_ = false;
   bool tunnel_ended_ = false;  // the server's half of it

@@ -117,7 +117,7 @@ std::size_t size_of(const http::HeaderMap& headers) noexcept {
 }  // namespace
 
 void write_request_head(ChunkPool& pool, Chain& out, const http::RequestHead& head,
-                        OutgoingBody body) {
+                        OutgoingBody body, std::string_view websocket_key) {
   Cursor cursor(pool, out, size_of(head.headers));
   cursor.put(head.method_view());
   cursor.put(" ");
@@ -127,6 +127,11 @@ void write_request_head(ChunkPool& pool, Chain& out, const http::RequestHead& he
   cursor.put("\r\n");
   put_fields(cursor, head.headers);
   put_framing(cursor, body);
+  if (!websocket_key.empty()) {
+    cursor.put("Sec-WebSocket-Key: ");
+    cursor.put(websocket_key);
+    cursor.put("\r\n");
+  }
   const bool te = head.headers.find(http::NameId::te) != nullptr;
   if (head.upgrade.length != 0) {
     cursor.put(te ? "Connection: Upgrade, TE\r\nUpgrade: " : "Connection: Upgrade\r\nUpgrade: ");

@@ -25,9 +25,10 @@ struct OutgoingBody {
 
 enum class Persistence : std::uint8_t { implied, keep_alive, close };
 
-// Method, target, Host, then the fields as they came, then framing and Connection.
+// Method, target, Host, then the fields as they came, then framing and Connection. A
+// `websocket_key` that is not empty goes in as Sec-WebSocket-Key.
 void write_request_head(ChunkPool& pool, Chain& out, const http::RequestHead& head,
-                        OutgoingBody body);
+                        OutgoingBody body, std::string_view websocket_key = {});
 // A final head. `date` is used when the head has none; with status 101 the Upgrade goes back in.
 void write_response_head(ChunkPool& pool, Chain& out, const http::ResponseHead& head,
                          OutgoingBody body, Persistence persistence, std::string_view date);

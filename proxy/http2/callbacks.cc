@@ -196,7 +196,7 @@ struct Callbacks {
     return static_cast<ssize_t>(length);
   }
 
-  static int on_frame_send(nghttp2_session*, const nghttp2_frame* frame, void* data) {
+  static int on_frame_send(nghttp2_session* native, const nghttp2_frame* frame, void* data) {
     Session& session = session_of(data);
     const std::size_t bytes = std::exchange(session.frame_bytes_, 0);
     const bool end_stream = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
@@ -215,6 +215,10 @@ struct Callbacks {
         session.observer().on_goaway(error_code(frame->goaway.error_code), Direction::sent);
         if (frame->goaway.error_code == NGHTTP2_FLOW_CONTROL_ERROR) {
           session.observer().on_flood(FloodKind::window_overflow);
+        }
+        // Behind the GOAWAY, since its answer says that the peer has seen that.
+        if (session.draining_ && !session.last_goaway_submitted_) {
+          nghttp2_submit_ping(native, NGHTTP2_FLAG_NONE, kDrainPing.data());
         }
         // nghttp2 itself found a violation.
         if (frame->goaway.error_code != NGHTTP2_NO_ERROR && !session.dying_) {

@@ -156,7 +156,8 @@ void ServerConnection::end_head(Slot& slot, bool end_stream) {
   }
   slot.head_request = slot.head.method == http::Method::head;
   slot.upgrade = slot.head.upgrade.length != 0;
-  slot.length_known = slot.head.body.kind == http::BodyLength::Kind::known;
+  // "content-length: 0" promises as much as any other; what follows an upgrade is no body.
+  slot.length_known = slot.head.body.kind != http::BodyLength::Kind::unknown && !slot.upgrade;
   slot.length = slot.head.body.bytes;
   slot.tell_head = true;
   slot.tell_end = end_stream;

@@ -102,7 +102,7 @@ void Session::on_bytes(Chain bytes) {
     flooded(FloodKind::outbound_queue);
   }
   dirty();
-  deliver_all();
+  if (is_open()) deliver_all();
 }
 
 // nghttp2 reads a frame only after its header was judged, with all frames before it dealt with.
@@ -209,7 +209,7 @@ void Session::on_eof() {
   eof_ = true;
   if (phase_ == Phase::closed) return;
   if (phase_ == Phase::open) {
-    deliver_all();
+    if (!dying_) deliver_all();
     fail_streams(lost_error({}));
   }
   close_now(close_reason_);
@@ -219,7 +219,7 @@ void Session::on_closed(Error why) {
   if (phase_ == Phase::closed) return;
   eof_ = true;
   if (phase_ == Phase::open) {
-    deliver_all();
+    if (!dying_) deliver_all();
     fail_streams(lost_error(why));
     close_now(lost_error(why));
     return;
@@ -339,7 +339,8 @@ void Session::run_at_turn_end() {
     if (!std::exchange(told_closed_, true)) tell_closed(close_reason_);
     return;
   }
-  deliver_all();
+  // After a violation nothing is told any more but the end.
+  if (!dying_) deliver_all();
   check_end();
   if (phase_ == Phase::open) turn_ended();
   bury_dead();
@@ -373,7 +374,6 @@ void Session::leave() {
 void Session::drain(std::chrono::milliseconds grace) {
   if (std::exchange(draining_, true) || !is_open()) return;
   nghttp2_submit_shutdown_notice(session_);
-  nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kDrainPing.data());
   end_timer_.start(grace);
   dirty();
 }

@@ -12,15 +12,16 @@ namespace {
 
 template <class Server, class Options>
 std::unique_ptr<http::ServerConnection> make_server(std::unique_ptr<net::Transport> transport,
-                                                    TestHandler& handler) {
-  auto made = std::make_unique<Server>(std::move(transport), handler, handler, Options{});
+                                                    http::RequestHandler& handler,
+                                                    http::ServerConnectionOwner& owner) {
+  auto made = std::make_unique<Server>(std::move(transport), handler, owner, Options{});
   made->start();
   return made;
 }
 
 template <class Client, class Options>
 std::unique_ptr<http::ClientConnection> make_client(std::unique_ptr<net::Transport> transport,
-                                                    TestClientOwner& owner) {
+                                                    http::ClientConnectionOwner& owner) {
   auto made = std::make_unique<Client>(std::move(transport), owner, Options{});
   made->start();
   return made;
@@ -56,7 +57,7 @@ CodecPair::CodecPair(const Codec& with, PipeOptions pipe) : codec(with) {
     codec.reap_client(fixture.loop, std::move(client));
   };
   net::Loop::Turn turn(fixture.loop);
-  server = codec.make_server(std::move(left), handler);
+  server = codec.make_server(std::move(left), handler, handler);
   client = codec.make_client(std::move(right), owner);
 }
 

@@ -19,9 +19,10 @@ struct Codec {
   // Several streams at once, and a reset that leaves the connection alive?
   bool multiplexed;
   std::unique_ptr<http::ServerConnection> (*make_server)(std::unique_ptr<net::Transport>,
-                                                         TestHandler&);
+                                                         http::RequestHandler&,
+                                                         http::ServerConnectionOwner&);
   std::unique_ptr<http::ClientConnection> (*make_client)(std::unique_ptr<net::Transport>,
-                                                         TestClientOwner&);
+                                                         http::ClientConnectionOwner&);
   void (*reap_server)(net::Loop&, std::unique_ptr<http::ServerConnection>);
   void (*reap_client)(net::Loop&, std::unique_ptr<http::ClientConnection>);
 };
