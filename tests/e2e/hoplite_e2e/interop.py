@@ -139,8 +139,9 @@ class InteropServer:
         method = getattr(self, f"_{name}")
 
         def call(request, context):
+            if not context.add_callback(lambda: self.ended.append(name)):
+                self.ended.append(name)  # it was over before it began
             self.begun.append(name)
-            context.add_callback(lambda: self.ended.append(name))
             self._echo_metadata(context)
             return method(request, context)
 
