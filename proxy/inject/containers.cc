@@ -90,12 +90,9 @@ Value run(List command) {
   return Map{{"exec", Map{{"command", std::move(command)}}}};
 }
 
-// A native sidecar is told to drain when the pod begins to end, and ends after the app. An ordinary
-// container has to hold up the app until it is ready: kubelet starts the next one after postStart.
-Value lifecycle(const Settings& settings) {
-  if (!settings.classic) {
-    return Map{{"preStop", run({"curl", "-sS", "-X", "POST", "http://127.0.0.1:15020/drain"})}};
-  }
+// An ordinary container has to hold up the app until it is ready: kubelet starts the next one after
+// postStart. A native one needs no hook: it is up before the app, and ended after it.
+Value hold_up_the_app() {
   return Map{{"postStart", run({"curl", "-sSf", "-o", "/dev/null", "--retry", "600",
                                 "--retry-delay", "1", "--retry-connrefused",
                                 fmt::format("http://127.0.0.1:{}/healthz/ready", kReadyPort)})}};
@@ -149,7 +146,7 @@ Value sidecar_container(const Settings& settings, const PodFacts& facts) {
                                        {"periodSeconds", settings.ready_period},
                                        {"timeoutSeconds", 3},
                                        {"failureThreshold", settings.ready_failures}}});
-  out.push_back({"lifecycle", lifecycle(settings)});
+  if (settings.classic) out.push_back({"lifecycle", hold_up_the_app()});
   out.push_back({"resources", resources(settings)});
   out.push_back({"securityContext", security(transparent ? 0 : kProxyId, kProxyId, true,
                                              transparent ? List{"NET_ADMIN"} : List{})});

@@ -117,6 +117,7 @@ def test_the_sidecar_is_a_native_one_that_dashboards_find(inject):
         "runAsNonRoot": True, "runAsUser": 1337, "runAsGroup": 1337,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}
     assert set(sidecar["resources"]) == {"limits", "requests"}
+    assert "lifecycle" not in sidecar  # kubelet ends it after the app, which needs it until then
     init = named(pod["spec"]["initContainers"], "hoplite-init")
     assert init["securityContext"]["capabilities"] == {
         "add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}
