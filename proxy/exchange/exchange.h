@@ -86,8 +86,8 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   Attempt attempt_;
   upstream::Cluster* cluster_ = nullptr;
   std::shared_ptr<upstream::Cluster> original_;  // where cluster_ is no cluster of the rules
-  Chain pending_;  // body that no upstream could take yet
-  Chain replay_;   // shared references to body already sent
+  Chain pending_;                                // body that no upstream could take yet
+  Chain replay_;                                 // shared references to body already sent
   Error refusal_{};
   net::Timer deadline_;  // first the head's, then the whole request's
   net::Timer progress_;  // nothing moves

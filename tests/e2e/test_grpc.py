@@ -1,4 +1,4 @@
-"""gRPC calls of every kind, many and large, without a proxy, through one sidecar and through two."""
+"""gRPC calls of every kind, many and large: without a proxy, through one sidecar, through two."""
 
 import asyncio
 import os
@@ -7,9 +7,11 @@ import queue
 import grpc
 import pytest
 
-from hoplite_e2e.calls import HOST, REQUESTS, WAYS, Way, raw_call, status_of, wait_messages
+from hoplite_e2e.calls import (HOST, REQUESTS, WAYS, Way, check_calls, raw_call, status_of,
+                               wait_messages)
 from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.ledger import wait_idle
+from hoplite_e2e.topology import inbound_config, outbound_config, podinfo_at
 
 ECHO = "/echo.EchoService/"
 CHECK = "/grpc.health.v1.Health/Check"
@@ -220,3 +222,22 @@ def test_what_is_not_grpc_counts_as_http(two, tmp_path, kind):
         sidecar.wait_total(REQUESTS, 1, request_protocol="http", grpc_response_status="")
         metrics = wait_idle(sidecar)
         assert metrics.series("istio_request_messages_total") == []
+
+
+@pytest.mark.parametrize("between", ["auto", "http2"])
+def test_calls_cross_to_and_from_http1(world, tmp_path, between):
+    """A call over HTTP/1 to a service that speaks HTTP/2: messages, trailers and labels are kept."""
+    app = world.service(name="podinfo")
+    server = world.hoplite(inbound_config(app.grpc_address, inbound={
+        "listen": "127.0.0.1:0", "app": app.grpc_address, "protocol": "http2"}))
+    client = world.hoplite(outbound_config(podinfo_at(f"127.0.0.1:{server.inbound}",
+                                                      protocol=between)))
+    answer = raw_call(tmp_path, f"127.0.0.1:{client.outbound}", CHECK, version="--http1.1")
+    assert answer[":status"] == "200"
+    assert answer.body == b"\0\0\0\0\x02" + SERVING
+    assert answer["grpc-status"] == "0"
+    answer = raw_call(tmp_path, f"127.0.0.1:{client.outbound}", CHECK, b"\x0a\x05other",
+                      version="--http1.1")
+    assert answer["grpc-status"] == "5"
+    for sidecar in (client, server):
+        check_calls(sidecar, {0: 1, 5: 1}, (2, 1))

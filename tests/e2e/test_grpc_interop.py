@@ -216,7 +216,8 @@ def test_custom_metadata(way, stub):
 def test_status_code_and_message(way, stub):
     status = EchoStatus(code=2, message="test status message")
     wanted = (grpc.StatusCode.UNKNOWN, "test status message")
-    assert status_of(lambda: stub.UnaryCall(SimpleRequest(response_status=status), **WAIT)) == wanted
+    request = SimpleRequest(response_status=status)
+    assert status_of(lambda: stub.UnaryCall(request, **WAIT)) == wanted
     call = stub.FullDuplexCall(iter([outputs(response_status=status)]), **WAIT)
     assert status_of(lambda: next(call)) == wanted
     way.check({2: 2}, (2, 0))

@@ -1,4 +1,4 @@
-"""Ways for gRPC calls to a server: straight, through one sidecar, through two; and what these count.
+"""Ways for gRPC calls to a server: straight, through one sidecar, through two; what these count.
 
 Not the calls: each test makes its own on a channel.
 """
@@ -108,7 +108,7 @@ def status_of(call):
 
 
 class RawAnswer:
-    """What curl saw of a call: `fields` are headers and trailers as [(name, value)], `body` bytes."""
+    """What curl saw of a call: `fields`, headers and trailers as [(name, value)], and `body`."""
 
     def __init__(self, fields, body):
         self.fields = fields
@@ -121,11 +121,11 @@ class RawAnswer:
 
 
 def raw_call(folder, target, path, message=b"", headers=(), authority=HOST,
-             kind="application/grpc"):
+             kind="application/grpc", version="--http2-prior-knowledge"):
     """A unary call by curl, which does with deadlines and trailers only what it is told."""
     head, body, request = (folder / f"curl-{name}" for name in ("head", "body", "request"))
     request.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
-    argv = ["curl", "-sS", "--http2-prior-knowledge", "--max-time", str(seconds(20)), "-D", head,
+    argv = ["curl", "-sS", version, "--max-time", str(seconds(20)), "-D", head,
             "-o", body, "--data-binary", f"@{request}", "-H", "te: trailers",
             "-H", f"content-type: {kind}", "-H", f"host: {authority}"]
     for header in headers:
