@@ -76,11 +76,13 @@ class Pod(netns.Namespace):
         self.must(f"{program}-{self._backend}-restore", "--noflush", input=text)
 
     def network(self):
-        """Addresses, policy rules and routes: what else there is to change."""
-        return [self.must("ip", number, *words)
-                for number in ("-4", "-6")
-                for words in (("address", "show"), ("rule", "show"),
-                              ("route", "show", "table", "all"))]
+        """Addresses, policy rules and routes, without the links', which the kernel is still making."""
+        out = []
+        for number in ("-4", "-6"):
+            for words in (("-o", "address"), ("rule",), ("route", "show", "table", "all")):
+                found = self.must("ip", number, *words).splitlines()
+                out.append([line for line in found if not re.search(r"\beth\d", line)])
+        return out
 
     def listen(self, family, transparent=False):
         """In the place of the proxy, of the app with its other ports, and of the world."""
