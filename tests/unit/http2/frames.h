@@ -21,7 +21,7 @@ using http2::FrameType;
 
 using FieldList = std::initializer_list<std::pair<std::string_view, std::string_view>>;
 
-inline std::string be(std::uint32_t value, unsigned bytes) {
+inline std::string be(std::uint64_t value, unsigned bytes) {
   std::string text;
   while (bytes-- > 0) text += static_cast<char>(value >> (8 * bytes) & 0xff);
   return text;
