@@ -1,5 +1,6 @@
 """gRPC calls that fail, read by a real client: the proxy's own answers, deadlines, cancellation."""
 
+import threading
 import time
 
 import grpc
@@ -19,6 +20,8 @@ WATCH = "/grpc.health.v1.Health/Watch"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 CANCEL = b"\0\0\4\3\0\0\0\0\1\0\0\0\x08"  # RST_STREAM on the first stream
+# HEADERS on the first stream: 200, application/grpc.
+RESPONSE = b"\0\0\x14\1\4\0\0\0\1\x88\x0f\x10\x10application/grpc"
 SLEEP = f"/{interop.SERVICE}/StreamingOutputCall"
 
 
@@ -217,3 +220,31 @@ def test_the_client_learns_at_once_that_its_server_died(world, kind):
     # A lost connection for the sidecar beside the server, a reset stream for the other.
     for sidecar, flag in zip(reversed(way.sidecars), ("UC", "UR")):
         check_calls(sidecar, {("200", flag, "2"): 1}, (1, 1))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_client_learns_at_once_that_its_server_cancelled(world, begun):
+    """Before the response it is an answer of ours, as in Envoy; within, a cancellation as well."""
+    def cancels(wire, number):
+        wire.send(SETTINGS)
+        wire.read_exactly(len(PREFACE))
+        while (head := wire.read_exactly(9))[3] != 1:  # until HEADERS
+            wire.read_exactly(int.from_bytes(head[:3], "big"))
+        if begun:
+            wire.send(RESPONSE)
+            assert arrived.wait(seconds())
+        wire.send(CANCEL)
+        wire.read_to_end(seconds(20))
+
+    arrived = threading.Event()
+    way = Way(world, "two", world.raw_server(cancels).address)
+    with way.channel() as channel:
+        call = channel.stream_stream(CHECK)(iter([b""]), timeout=limit())
+        if begun:
+            call.initial_metadata()
+            arrived.set()
+        code, _ = status_of(lambda: next(call))
+    assert code == (CODE.CANCELLED if begun else CODE.UNAVAILABLE)
+    metrics = wait_idle(way.sidecars[1])
+    assert metrics.total(REQUESTS, response_code="200", response_flags="UR",
+                         grpc_response_status="2" if begun else "14") == 1
