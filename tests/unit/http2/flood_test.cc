@@ -100,7 +100,6 @@ TEST_CASE("rapid reset: requests that are taken back at once", "[http2]") {
 }
 
 TEST_CASE("resets that the client provokes count as well", "[http2]") {
-  const std::vector<std::pair<std::string, bool>> faults = {{"zero", true}, {"overflow", true}};
   H2ServerRig overflow(slow_refill());
   std::uint32_t id = 1;
   for (; !overflow.goaway_code() && id < 1000; id += 2) {
