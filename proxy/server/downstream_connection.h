@@ -132,6 +132,7 @@ class DownstreamConnection final : public net::Reapable,
   bool exchange_begun_ = false;  // behind TLS both sides tell who they are
   bool waiting_http_ = false;    // HTTP/1 that is to use the connection on its way
   bool detected_ = false;
+  bool patient_ = false;         // has waited once more, as it goes nowhere
   bool draining_ = false;
   bool closed_ = false;
 };

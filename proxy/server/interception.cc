@@ -19,6 +19,8 @@ using telemetry::Detected;
 using telemetry::Direction;
 
 constexpr std::string_view kExchangeAlpn = "istio-peer-exchange";
+// How long a client that goes nowhere may take to say that it speaks HTTP.
+constexpr std::chrono::milliseconds kPatience{1000};
 // TPROXY: the mark by which the answers to an app's client come back here (hoplite redirect).
 constexpr std::uint32_t kTproxyMark = 1337;
 
@@ -216,6 +218,13 @@ void DownstreamConnection::connect_eagerly() {
       !mtls.audit) {
     return;
   }
+  // What goes nowhere is closed, but HTTP gets its 502 if it comes soon.
+  const route::Plan& to = tcp_plan();
+  if (!to.original && to.cluster == route::Plan::kNoCluster && !patient_) {
+    patient_ = true;
+    eager_.start(kPatience);
+    return;
+  }
   if (!may_pass()) return;
   make_tunnel();
   worker_.shard().add(telemetry::Counter::eager_connects);
@@ -237,7 +246,17 @@ void DownstreamConnection::become_tcp() {
 }
 
 void DownstreamConnection::on_tunnel_connected(tunnel::Tunnel&) {
-  if (waiting_http_) adopt_eager_connection();
+  if (waiting_http_) {
+    adopt_eager_connection();
+    return;
+  }
+  // Both are silent, as TCP may be for long.
+  const auto idle = worker_.snapshot().config.timeouts.tunnel_idle;
+  if (idle.count() == 0) {
+    deadline_.stop();
+  } else {
+    deadline_.start(idle);
+  }
 }
 
 void DownstreamConnection::on_destination_spoke(tunnel::Tunnel&) {
