@@ -79,7 +79,7 @@ ServerConnection::ServerConnection(std::unique_ptr<net::Transport> transport,
       reader_(options_.limits),
       writer_(std::make_unique<HeadWriter>()),
       idle_timer_(loop(), [this] {
-        if (idle()) leave();
+        if (idle()) leave(make_error(Code::idle, proxy::Side::downstream));
       }) {}
 
 ServerConnection::~ServerConnection() = default;

@@ -89,6 +89,7 @@ void Session::submit_settings() {
 
 void Session::on_bytes(Chain bytes) {
   heard_ms_ = loop_.now_ms();
+  ping_pending_ = false;  // whatever it is, it is a sign of life
   if (!is_open()) {
     thrown_away_ += bytes.size();
     if (phase_ == Phase::lingering && thrown_away_ > options_.linger_bytes)
@@ -362,9 +363,10 @@ void Session::die(ErrorCode code, Error why) {
   dirty();
 }
 
-void Session::leave() {
+void Session::leave(Error why) {
   draining_ = true;
   if (std::exchange(last_goaway_submitted_, true) || !is_open()) return;
+  close_reason_ = why;
   nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
                         nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
                         nullptr, 0);
@@ -407,7 +409,7 @@ void Session::check_end() {
   if (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0 &&
       leaving_.empty() && ready_.empty() && out_.empty()) {
     fail_streams(lost_error({}));
-    begin_lingering({});
+    begin_lingering(close_reason_);
   }
 }
 

@@ -123,7 +123,7 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   // A connection error: GOAWAY(code); every stream ends with `why` at the turn's end.
   void die(ErrorCode code, Error why);
   // No new streams; GOAWAY with the last stream that counts; ends when no stream is left.
-  void leave();
+  void leave(Error why = {});
   // GOAWAY for all streams to come, then leave() when the peer has seen it.
   void drain(std::chrono::milliseconds grace);
   // Ends every stream, says GOAWAY if that is possible at once, and closes.
