@@ -101,6 +101,9 @@ struct HostPort {
 std::expected<HostPort, std::string> split(std::string_view text) {
   HostPort out;
   std::string_view rest;
+  if (text.find("://") != std::string_view::npos) {
+    return std::unexpected("this is a URL, an address has no scheme");
+  }
   if (text.starts_with('[')) {
     const auto close = text.find(']');
     if (close == std::string_view::npos) return std::unexpected("the ] is missing");

@@ -124,17 +124,15 @@ HopFacts take_hop_headers(HeaderMap& headers) {
     facts.fault = read_connection(headers.value(field), headers, facts, upgrade_named);
     if (facts.fault != Fault::none) return facts;
   }
+  // More than one Upgrade field is legal and never seen: not worth passing on.
+  const bool may_upgrade = upgrade_named && headers.count(NameId::upgrade) == 1;
   bool trailers_wanted = false;
   for (std::size_t i = 0; i < headers.fields().size(); ++i) {
     const HeaderMap::Field field = headers.fields()[i];
     if (field.removed) continue;
     switch (field.id) {
       case NameId::upgrade:
-        // More than one Upgrade field is legal and never seen: not worth passing on.
-        if (upgrade_named && headers.count(NameId::upgrade) == 1 &&
-            may_pass(headers.value(field))) {
-          facts.upgrade = field.value;
-        }
+        if (may_upgrade && may_pass(headers.value(field))) facts.upgrade = field.value;
         headers.remove_at(i);
         break;
       case NameId::te:

@@ -99,6 +99,7 @@ TEST_CASE("endpoints take names and keep them") {
     INFO(text);
     CHECK_FALSE(parse_endpoint(text));
   }
+  CHECK(parse_endpoint("http://a:80").error().find("no scheme") != std::string::npos);
 }
 
 TEST_CASE("host patterns are exact or one star in front") {

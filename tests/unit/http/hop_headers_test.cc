@@ -56,6 +56,12 @@ TEST_CASE("what may be upgraded to", "[unit]") {
   CHECK(upgrade("HTTP/2.0").empty());
   CHECK(upgrade("").empty());
   CHECK(upgrade("a b").empty());
+  HeaderMap twice;
+  twice.add("Connection", "upgrade");
+  twice.add("Upgrade", "h2c");
+  twice.add("Upgrade", "websocket");
+  CHECK(take_hop_headers(twice).upgrade.length == 0);
+  CHECK(twice.size() == 0);
 }
 
 TEST_CASE("trailers lose what must not be among them", "[unit]") {
