@@ -30,7 +30,9 @@ constexpr std::array kFlags = {
 // The 32 hexadecimal digits of a traceparent's trace id (W3C Trace Context 3.2.2.3).
 std::string_view trace_id(std::string_view traceparent) {
   if (traceparent.size() < 55 || traceparent[2] != '-' || traceparent[35] != '-') return {};
-  return traceparent.substr(3, 32);
+  const std::string_view id = traceparent.substr(3, 32);
+  return id.find_first_not_of("0123456789abcdef") == std::string_view::npos ? id
+                                                                            : std::string_view{};
 }
 
 telemetry::RefusedKind kind_of(http::Part part) {
@@ -76,7 +78,7 @@ void Exchange::on_done(http::Wire wire, bool) {
 
 void Exchange::on_reset(Error why, http::Wire wire) {
   flag(why.code);
-  details_ = http::details_of(why);
+  if (details_.empty()) details_ = http::details_of(why);  // the first cause stays
   finish(wire);
 }
 

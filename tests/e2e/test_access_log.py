@@ -47,6 +47,15 @@ def test_the_fields_of_a_line(world):
     assert line["duration_ms"] == pytest.approx(duration, abs=0.0011)
 
 
+def test_what_is_no_trace_id_is_not_logged(world):
+    app = world.service()
+    sidecar = world.hoplite(inbound_config(app.address, log=ALL))
+    for trace in ("g" * 32, '"' * 32, TRACE.upper(), TRACE[:-1]):
+        assert world.client(sidecar.inbound).request(
+            headers=[("traceparent", f"00-{trace}-b7ad6b7169203331-01")]).status == 200
+    assert ["trace_id" in line for line in lines(sidecar, 4)] == [False] * 4
+
+
 def test_durations_tell_where_the_time_went(world):
     app = world.service()
     sidecar = world.hoplite(inbound_config(app.address, log=ALL))

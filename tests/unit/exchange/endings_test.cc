@@ -221,6 +221,22 @@ TEST_CASE("a refused request is answered once, whatever follows", "[unit]") {
   CHECK(rig.server().peers.empty());
 }
 
+TEST_CASE("why a request was refused is said, too, when its client leaves early", "[unit]") {
+  ExchangeRig rig;
+  auto& client = rig.connect({.capacity = 32});
+  client.wire->pause(true);  // the answer can't leave
+  client.send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+  rig.fixture.settle(10);
+  CHECK(rig.pool.live() == 1);
+  client.wire->reset();
+  REQUIRE(rig.until([&] { return rig.pool.live() == 0; }));
+  const auto records = rig.records();
+  REQUIRE(records.size() == 1);
+  CHECK(records.front().code == 400);
+  CHECK(records.front().line.find("\"flags\":\"DC,DPE\"") != std::string::npos);
+  CHECK(records.front().details == "bad_request:repeated_host");
+}
+
 TEST_CASE("a body that turns out malformed ends the attempt, and the client is told", "[unit]") {
   ExchangeRig rig;
   auto& client = rig.connect();
