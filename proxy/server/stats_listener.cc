@@ -247,6 +247,8 @@ class StatsListener::Client final : public net::Reapable,
     responses_.for_each([](Response& response) { delete &response; });
   }
   void begin() { connection_.start(); }
+  bool idle() const noexcept { return connection_.idle(); }
+  void leave() { connection_.abort(make_error(Code::idle, Side::local)); }
 
  private:
   void on_request_started(http::ServerStream& stream) override {
@@ -278,8 +280,18 @@ Result<> StatsListener::listen(net::BoundSocket socket) {
   return listeners_.back()->listen(std::move(socket));
 }
 
+// Connections that ask for nothing must not keep the kubelet and Prometheus out.
+bool StatsListener::make_room() {
+  Client* oldest = nullptr;
+  clients_.for_each([&](Client& client) {
+    if (oldest == nullptr && client.idle()) oldest = &client;
+  });
+  if (oldest != nullptr) oldest->leave();
+  return oldest != nullptr;
+}
+
 void StatsListener::on_accept(std::unique_ptr<net::TcpTransport> transport) {
-  if (clients_.size() >= kMaxClients) return;
+  if (clients_.size() >= kMaxClients && !make_room()) return;
   auto client = std::make_unique<Client>(*this, std::move(transport));
   clients_.push_back(*client);
   client.release()->begin();

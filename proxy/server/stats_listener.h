@@ -29,11 +29,13 @@ class StatsListener final : private net::ListenerUser {
   class Client;    // one connection
   class Response;  // one request on it
 
-  // Scrapers are few; whoever opens more is not one.
+  // Scrapers are few; whoever opens more is not one. The oldest unused connection gives way to a
+  // new one; when all are in use the new one is turned away.
   static constexpr std::size_t kMaxClients = 100;
 
   void on_accept(std::unique_ptr<net::TcpTransport> transport) override;
   void on_accept_failed(int) override {}
+  bool make_room();
 
   net::Loop& loop_;
   telemetry::Collector& collector_;

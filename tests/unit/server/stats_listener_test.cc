@@ -254,3 +254,17 @@ TEST_CASE("more clients than scrapers are turned away", "[unit]") {
   rig.fixture.settle(5);
   REQUIRE(rig.fixture.run_until([&] { return is(rig.ask("GET /healthz/live"), 200); }));
 }
+
+TEST_CASE("unused connections give way, one with a request does not", "[unit]") {
+  Rig rig;
+  auto busy = rig.connect();
+  busy->send("GET /healthz/ready HTTP/1.1\r\n");
+  rig.fixture.settle(5);
+  std::vector<std::unique_ptr<TcpPeer>> peers;
+  for (int i = 0; i < 99; ++i) peers.push_back(rig.connect());
+  rig.fixture.settle(5);
+  CHECK(is(rig.ask("GET /healthz/live"), 200));
+  CHECK(rig.fixture.run_until([&] { return peers.front()->gone(); }));
+  busy->send("Host: x\r\n\r\n");
+  CHECK(rig.fixture.run_until([&] { return busy->received.ends_with("ok\n"); }));
+}
