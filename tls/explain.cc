@@ -95,8 +95,8 @@ std::string explain_plain(Role own_role, Failure failure) {
   const bool server = own_role == Role::server;
   switch (failure) {
     case Failure::no_certificate:
-      return server ? "the client sent no certificate, which mtls.mode strict requires: put it "
-                      "behind a sidecar with mTLS, or set mtls.mode to permissive"
+      return server ? "the client sent no certificate: put it behind a sidecar with mTLS "
+                      "(mtls.mode permissive takes it without one, unless it offers Istio's ALPN)"
                     : "the server sent no certificate: check what listens at this address";
     case Failure::not_tls:
       return server ? "the client speaks no TLS (plaintext?): let it use mTLS, or set mtls.mode to "
