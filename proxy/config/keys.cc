@@ -241,8 +241,8 @@ const std::array kKeys{
     Key{"limits.http2_streams", Kind::count, in<kLimits, &Limits::http2_streams>,
         "Requests at a time on an HTTP/2 connection, on either side.", {.min = 1, .max = 100'000}},
     Key{"limits.http2_resets", Kind::count, in<kLimits, &Limits::http2_resets>,
-        "Requests of an HTTP/2 client that may end in resets within 10 s, by its own doing or by "
-        "what it provokes, before its connection is closed.", {.min = 1, .max = kMillion}},
+        "Requests that an HTTP/2 client may cancel at once, and in every 10 s after that, before its "
+        "connection is closed.", {.min = 1, .max = kMillion}},
     Key{"limits.upstream_connections", Kind::count, in<kLimits, &Limits::upstream_connections>,
         "Connections to a service, for each worker.", {.min = 1, .max = kMillion}},
     Key{"limits.upstream_pending", Kind::count, in<kLimits, &Limits::upstream_pending>,
@@ -276,8 +276,8 @@ const std::array kKeys{
         "An upstream connection kept without a request.",
         {.min = 1, .max = kDay, .zero_is_off = true}},
     Key{"timeouts.http2_keepalive", Kind::duration, in<kTimeouts, &Timeouts::http2_keepalive>,
-        "Nothing arrives on an HTTP/2 connection with requests: a PING asks for life. Many gRPC "
-        "servers take less than 5 minutes for abuse.",
+        "Nothing arrives on an HTTP/2 connection: a PING asks for life, and 10 s without an answer "
+        "end it. Many gRPC servers take less than 5 minutes for abuse.",
         {.min = 1000, .max = kDay, .zero_is_off = true}},
     Key{"timeouts.upstream_max_age", Kind::duration, in<kTimeouts, &Timeouts::upstream_max_age>,
         "Age at which an upstream connection is used no more.",

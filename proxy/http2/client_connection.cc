@@ -370,6 +370,10 @@ void ClientConnection::recycle(SessionStream& stream) {
   slot.renew_all();
   --in_use_;
   free_.push_back(&slot);
+  if (in_use_ == 0) {
+    slot_freed_ = true;  // told once more: now it is idle, too
+    resume();
+  }
   if (draining() || peer_is_leaving()) resume();
 }
 

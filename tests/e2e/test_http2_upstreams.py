@@ -336,6 +336,23 @@ def test_keepalive_finds_the_dead(world):
     assert front.server.accepted == 2
 
 
+def test_an_idle_connection_is_closed_with_goaway(world):
+    ended = threading.Event()
+
+    def script(wire, _number):
+        server = h2.Server(wire)
+        server.respond(server.next_request())
+        server.read_until(lambda: server.goaways, "GOAWAY")
+        assert server.goaways[0].code == h2.NO_ERROR
+        server.expect_end()
+        ended.set()
+
+    front = Front(world, script, timeouts={"upstream_idle": "200ms"})
+    assert front.client.ask(authority=HOST).status == 200
+    assert ended.wait(20)
+    front.sidecar.wait_total("hoplite_timeouts_total", 1, timeout="upstream_idle")
+
+
 def test_max_age_under_load(world):
     """An old connection takes no more requests, though it is never idle."""
     def script(wire, _number):
