@@ -214,7 +214,7 @@ def test_curl_and_s_client(world):
     strict = Strict(world)
     identity = strict.authority.issue("default", "client")
     files = ["--cacert", strict.authority.ca, "--cert", identity.cert, "--key", identity.key]
-    out = subprocess.run(["curl", "-sS", "-k", *map(str, files),
+    out = subprocess.run(["curl", "-sS", "-k", "--http1.1", *map(str, files),
                           f"https://127.0.0.1:{strict.port}/version"],
                          capture_output=True, timeout=seconds(), check=True)
     assert out.stdout == b'{"name":"app","version":"1.0.0"}\n'
