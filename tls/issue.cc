@@ -25,7 +25,6 @@ namespace tls {
 namespace {
 
 constexpr std::chrono::hours kBackdate{1};  // for clocks that are a little slow
-constexpr int kMaxDays = 36500;
 
 using Text = std::expected<std::string, std::string>;
 

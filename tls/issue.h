@@ -33,6 +33,9 @@ struct CertificateSpec {
 std::expected<PemPair, std::string> make_certificate(const CertificateSpec& spec,
                                                      const PemPair* issuer);
 
+// Certificates are valid for 1 to so many days.
+inline constexpr int kMaxDays = 36'500;
+
 /// `hoplite certs init`: a self-signed authority, valid from an hour ago for `days` days (1 to
 /// 36500).
 std::expected<PemPair, std::string> make_authority(std::string_view trust_domain, int days,

@@ -78,25 +78,22 @@ int init(const InitOptions& options) {
   return kOk;
 }
 
-// The name becomes that of two files next to the CA's.
-std::expected<void, std::string> check_name(const std::string& name) {
+// The name becomes that of two files next to the CA's. Says what is wrong with it, or nothing.
+std::string fault_of_name(const std::string& name) {
   if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos ||
       name.find('\0') != std::string::npos) {
-    return std::unexpected(
-        fmt::format("--name {}: a file name without '/' that does not begin "
-                    "with '.'",
-                    config::quoted(name)));
+    return fmt::format("{}: a file name without '/' that does not begin with '.'",
+                       config::quoted(name));
   }
-  if (name == "ca" || name == "ca-key") {
-    return std::unexpected(fmt::format("--name {}: that would overwrite the CA", name));
-  }
+  if (name == "ca" || name == "ca-key") return fmt::format("{}: that would overwrite the CA", name);
   return {};
 }
 
 int issue(IssueOptions options) {
   const auto& spec = options.spec;
   const auto name = options.name.empty() ? spec.sa : options.name;
-  if (const auto good = check_name(name); !good) return fail("issue", good.error());
+  // The service account is one when there is no --name.
+  if (const auto fault = fault_of_name(name); !fault.empty()) return fail("issue", fault);
   const auto ca = paths_in(options.dir, "ca");
   const auto authority = tls::read_pair(ca);
   if (!authority) {
@@ -113,7 +110,7 @@ int issue(IssueOptions options) {
     return fail("issue", done.error());
   }
   fmt::print(
-      "wrote {0}: spiffe://{3}/ns/{4}/sa/{5} for {6} days, if the CA lasts as long\n"
+      "wrote {0}: spiffe://{3}/ns/{4}/sa/{5} for {6} days (no longer than the CA)\n"
       "wrote {1}: its key\n"
       "next, in the configuration of this workload's sidecar:\n"
       "  mtls: {{mode: strict, cert: {0}, key: {1}, ca: {2}, trust_domain: {3}}}\n",
@@ -132,6 +129,7 @@ void add_init(CLI::App& certs, Action& action) {
       ->capture_default_str();
   command->add_option("--days", options->days, "How long it is valid")
       ->type_name("N")
+      ->check(CLI::Range(1, tls::kMaxDays))
       ->capture_default_str();
   command->add_flag("--force", options->force, "Replace a CA that is there");
   command->footer(
@@ -155,7 +153,8 @@ void add_issue(CLI::App& certs, Action& action) {
       ->type_name("NAME")
       ->capture_default_str();
   command->add_option("--name", options->name, "Of the files (default: the service account)")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(fault_of_name);
   command->add_option("--trust-domain", options->trust_domain, "Default: the CA's")
       ->type_name("NAME");
   command->add_option("--dns", options->spec.dns_sans, "A DNS name to add; may be repeated")
@@ -163,6 +162,7 @@ void add_issue(CLI::App& certs, Action& action) {
       ->allow_extra_args(false);
   command->add_option("--days", options->spec.days, "How long it is valid, no longer than the CA")
       ->type_name("N")
+      ->check(CLI::Range(1, tls::kMaxDays))
       ->capture_default_str();
   command->add_flag("--force", options->force, "Replace files that are there");
   command->footer(

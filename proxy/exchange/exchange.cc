@@ -170,6 +170,8 @@ void Exchange::attempt_ready() {
   if (scope_.direction == telemetry::Direction::outbound) {
     scope_.peer = filter::base_peer(attempt_.note().peer, environment_.filters.shard);
   }
+  // A client of HTTP/1.0 need not name a host; what is sent on must (RFC 9112 3.2).
+  if (head_.authority.length == 0) head_.authority = head_.headers.put(attempt_.address());
   attempt_.stream->send_head(head_);
   if (body_given_) {
     pending_.clear();  // all of it is in the replay

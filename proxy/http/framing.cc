@@ -184,12 +184,13 @@ bool is_authority(std::string_view text) noexcept {
   return is_host_name(parts.host) || is_ip_literal(parts.host);
 }
 
-bool same_authority(std::string_view a, std::string_view b) noexcept {
+bool same_authority(std::string_view a, std::string_view b,
+                    std::string_view default_port) noexcept {
   const HostPort left = split_authority(a);
   const HostPort right = split_authority(b);
   if (!equals_ignore_case(left.host, right.host)) return false;
-  const auto is_default = [](const HostPort& parts) {
-    return !parts.has_port || parts.port == "80";
+  const auto is_default = [&](const HostPort& parts) {
+    return !parts.has_port || parts.port == default_port;
   };
   return left.port == right.port || (is_default(left) && is_default(right));
 }
@@ -218,8 +219,10 @@ Target read_target(std::string_view target, std::string_view method) noexcept {
   }
   if (starts_with_ignore_case(target, "http://")) {
     target.remove_prefix(7);
+    read.default_port = "80";
   } else if (starts_with_ignore_case(target, "https://")) {
     target.remove_prefix(8);
+    read.default_port = "443";
   } else {
     return read;
   }

@@ -28,13 +28,15 @@ Framing read_framing(const HeaderMap& headers, Version version) noexcept;
 // uri-host [ ":" port ] (RFC 3986 3.2.2), no userinfo, not empty.
 bool is_authority(std::string_view text) noexcept;
 // The same host and port: without case, and with the scheme's default port left out or not.
-bool same_authority(std::string_view a, std::string_view b) noexcept;
+bool same_authority(std::string_view a, std::string_view b,
+                    std::string_view default_port = "80") noexcept;
 
 // A request target taken apart. `fault` is none, or why it is refused.
 struct Target {
   Fault fault = Fault::none;
   bool absolute = false;
-  std::string_view authority;  // of an absolute form
+  std::string_view authority;     // of an absolute form
+  std::string_view default_port;  // of its scheme
   // Origin form or "*". An absolute form without a path has "/" as its path; `query_only` then says
   // that a query follows, which `path` holds from its '?' on.
   std::string_view path;

@@ -239,7 +239,7 @@ void ClientConnection::Slot::send_head(const http::RequestHead& head) {
       break;
   }
   c.upgrade_asked_ = head.upgrade.length != 0;
-  c.parser_.expect(head.method == http::Method::head, c.upgrade_asked_);
+  c.parser_.expect(head.method == http::Method::head, head.upgrade_view());
   c.key_made_ = http::equals_ignore_case(head.upgrade_view(), "websocket") &&
                 head.version == http::Version::http2;
   if (c.key_made_) {

@@ -209,7 +209,9 @@ Fault RequestParser::place_authority(std::string_view host, bool has_host) {
   if (has_host && !http::is_authority(host)) return Fault::invalid_host;
   if (has_host) head_.authority = text_in(headers, host);
   if (!target.absolute) return Fault::none;
-  if (has_host && !http::same_authority(host, target.authority)) return Fault::host_differs;
+  if (has_host && !http::same_authority(host, target.authority, target.default_port)) {
+    return Fault::host_differs;
+  }
   head_.authority = text_in(headers, target.authority);
   const std::string_view before = headers.view(head_.target);
   const bool inside =
@@ -269,9 +271,9 @@ Fault RequestParser::read_head() {
 
 // --- responses ---------------------------------------------------------------------------------
 
-void ResponseParser::expect(bool to_head_request, bool upgrade_asked) noexcept {
+void ResponseParser::expect(bool to_head_request, std::string_view upgrade) {
   to_head_request_ = to_head_request;
-  upgrade_asked_ = upgrade_asked;
+  upgrade_asked_.assign(upgrade);
 }
 
 void ResponseParser::reset() noexcept {
@@ -366,8 +368,23 @@ Fault ResponseParser::read_head() {
   return read != Fault::none ? read : begin_body();
 }
 
+namespace {
+// Is the protocol one of the list that the request's Upgrade was?
+bool offers(std::string_view asked, std::string_view protocol) noexcept {
+  while (!asked.empty()) {
+    const std::size_t comma = std::min(asked.find(','), asked.size());
+    if (http::equals_ignore_case(http::trim_ows(asked.substr(0, comma)), protocol)) return true;
+    asked.remove_prefix(std::min(comma + 1, asked.size()));
+  }
+  return false;
+}
+}  // namespace
+
 Fault ResponseParser::begin_tunnel(const http::HopFacts& hop) {
-  if (!upgrade_asked_ || hop.upgrade.length == 0) return Fault::unexpected_upgrade;
+  // RFC 9110 7.8: only to what the client offered.
+  if (hop.upgrade.length == 0 || !offers(upgrade_asked_, head_.headers.view(hop.upgrade))) {
+    return Fault::unexpected_upgrade;
+  }
   head_.upgrade = hop.upgrade;
   tunnel_ = true;
   body_.begin(BodyReader::Kind::until_close, 0);

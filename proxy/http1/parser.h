@@ -97,7 +97,7 @@ class ResponseParser {
   explicit ResponseParser(const Limits& limits) noexcept : limits_(limits) {}
 
   // What the request was; before its response is read.
-  void expect(bool to_head_request, bool upgrade_asked) noexcept;
+  void expect(bool to_head_request, std::string_view upgrade);
   Step next(Chain& in);
   // The connection has ended: `end` when that completes an until-close body, else `refused` (cut).
   Step on_eof() noexcept;
@@ -125,7 +125,7 @@ class ResponseParser {
   Code code_ = Code::none;
   http::Fault fault_ = http::Fault::none;
   bool to_head_request_ = false;
-  bool upgrade_asked_ = false;
+  std::string upgrade_asked_;  // the request's Upgrade, empty when it had none
   bool keep_alive_ = true;
   bool tunnel_ = false;
   unsigned informational_ = 0;

@@ -3,6 +3,7 @@ once, the connection closed, and nothing of them in the bytes that reached the o
 
 import collections
 import os
+import pathlib
 import random
 import signal
 import ssl
@@ -251,6 +252,13 @@ def test_stray_answer_on_a_pooled_connection(world, behind, how):
     sidecar.wait_total("istio_requests_total", 2, response_code="200", response_flags="-")
 
 
+def stopped(pid):
+    """Have all threads stopped? Each does so when it is next scheduled."""
+    states = [path.read_text().rpartition(")")[2].split()[0]
+              for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 @pytest.mark.parametrize("method, code", [("GET", 200), ("POST", 503)])
 def test_stray_answer_in_the_instant_of_the_next_request(world, method, code):
     """Both are ready when the proxy looks: what was there before the request is no answer to it."""
@@ -266,6 +274,7 @@ def test_stray_answer_in_the_instant_of_the_next_request(world, method, code):
     client = world.client(sidecar.inbound)
     assert client.request(host=HOST).body == b"honest"
     os.kill(sidecar.pid, signal.SIGSTOP)
+    poll_until(lambda: stopped(sidecar.pid), "stopped")
     try:
         client.send(f"{method} / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\n\r\n".encode())
         wires[0].send(STRAY)

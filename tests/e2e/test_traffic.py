@@ -220,3 +220,13 @@ def test_client_that_leaves(path):
     client.reset()
     poll_until(lambda: ("close", 1) in path.app.events(), "the app's connection closed")
     assert path.client().request(host=HOST).status == 200
+
+
+def test_the_service_is_named_where_the_client_names_no_host(world):
+    """HTTP/1.0 needs no Host; what goes on is HTTP/1.1, which does."""
+    app = world.service()
+    client = world.client(world.hoplite(inbound_config(app.address)).inbound)
+    client.send(b"GET /headers HTTP/1.0\r\n\r\n")
+    answer = client.read_response()
+    assert answer.status == 200
+    assert ["Host", app.address] in json.loads(answer.body)["headers"]

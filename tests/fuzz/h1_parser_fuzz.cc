@@ -49,7 +49,7 @@ void run(std::string_view input) {
     compare(whole, parse_requests(input, {at}, limits));
     compare(whole, parse_requests(input, every_byte(input), limits));
   } else {
-    const ResponseSetting setting{.head = (choice & 2) != 0, .upgrade = true, .eof = true};
+    const ResponseSetting setting{.head = (choice & 2) != 0, .upgrade = "websocket", .eof = true};
     const Told whole = parse_responses(input, {}, setting, limits);
     check_heads(whole);
     compare(whole, parse_responses(input, {at}, setting, limits));

@@ -39,6 +39,8 @@ TEST_CASE("the same authority", "[unit]") {
   CHECK(same_authority("a:80", "a"));
   CHECK(same_authority("[::1]:80", "[::1]"));
   CHECK_FALSE(same_authority("a:81", "a"));
+  CHECK(same_authority("a:443", "a", "443"));
+  CHECK_FALSE(same_authority("a:80", "a", "443"));
   CHECK_FALSE(same_authority("a", "b"));
   CHECK_FALSE(same_authority("[::1]", "[::2]"));
 }

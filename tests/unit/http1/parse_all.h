@@ -127,7 +127,7 @@ inline Told parse_requests(std::string_view raw, const std::vector<std::size_t>&
 
 struct ResponseSetting {
   bool head = false;
-  bool upgrade = false;
+  std::string_view upgrade = {};
   bool eof = false;  // the connection ends after the last byte
 };
 

@@ -177,10 +177,17 @@ TEST_CASE("101 opens a tunnel when it was asked for", "[unit]") {
   const Told told = chop_responses(
       "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
       "any\nbytes\x01",
-      {.upgrade = true, .eof = true});
+      {.upgrade = "h3, WebSocket", .eof = true});
   CHECK(told.heads.at(0) == "101 Switching Protocols");
   CHECK(told.body == "any\nbytes\x01");
   CHECK(told.ends == 1);
+}
+
+TEST_CASE("101 to what was not offered is refused", "[unit]") {
+  const std::string head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ";
+  for (const char* protocol : {"foo", "websocket, foo", "web", "websocket2"}) {
+    CHECK(chop_responses(head + protocol + "\r\n\r\n", {.upgrade = "websocket"}).heads.empty());
+  }
 }
 
 TEST_CASE("a cut response is no complete one", "[unit]") {
