@@ -3,12 +3,13 @@
 // Not the codec itself, and not the listener.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "proxy/detect/server_first.h"
+#include "proxy/detect/destinations.h"
 #include "proxy/exchange/exchange.h"
 #include "proxy/http/connection.h"
 #include "proxy/net/loop.h"
@@ -86,7 +87,8 @@ class DownstreamConnection final : public net::Reapable,
   void drop_tunnel();
   void log_tunnel();
   const route::Plan& tcp_plan() const;
-  detect::ServerFirst::Destination destination_key() const;
+  detect::Destinations::Destination destination_key() const;
+  std::chrono::milliseconds patience() const;
   void gone_while_opening();
   void begin_handshake_time();
   void begin_tls(std::shared_ptr<const tls::Context> context);

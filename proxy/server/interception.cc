@@ -19,7 +19,7 @@ using telemetry::Detected;
 using telemetry::Direction;
 
 constexpr std::string_view kExchangeAlpn = "istio-peer-exchange";
-// How long a client that goes nowhere may take to say that it speaks HTTP.
+// How long a client may take to say that it speaks HTTP: where others did, or when it goes nowhere.
 constexpr std::chrono::milliseconds kPatience{1000};
 // TPROXY: the mark by which the answers to an app's client come back here (hoplite redirect).
 constexpr std::uint32_t kTproxyMark = 1337;
@@ -37,7 +37,7 @@ const route::Plan& DownstreamConnection::tcp_plan() const {
   return rules.routes->match_address(original_key_);
 }
 
-detect::ServerFirst::Destination DownstreamConnection::destination_key() const {
+detect::Destinations::Destination DownstreamConnection::destination_key() const {
   return {original_key_.address, original_key_.port};
 }
 
@@ -85,10 +85,17 @@ void DownstreamConnection::begin_intercepted() {
         worker_.server_first().knows(destination_key(), worker_.loop().now_ms())) {
       connect_eagerly();
     } else if (traffic == config::Traffic::any) {
-      eager_.start(config.detection.eager_after);
+      eager_.start(patience());
     }
   }
   if (!closed_) transport_->start(*this);
+}
+
+// Clients of HTTP open connections ahead of their needs; none of these is worth one to the server.
+std::chrono::milliseconds DownstreamConnection::patience() const {
+  const auto eager_after = worker_.snapshot().config.detection.eager_after;
+  const bool http = worker_.speaks_http().knows(destination_key(), worker_.loop().now_ms());
+  return http ? std::max(eager_after, kPatience) : eager_after;
 }
 
 // Behind a handshake that was accepted.
@@ -119,7 +126,7 @@ void DownstreamConnection::handshake_done(const tls::HandshakeFacts& facts) {
     become_tcp();
   } else {
     if (config.timeouts.idle.count() != 0) deadline_.start(config.timeouts.idle);
-    eager_.start(config.detection.eager_after);
+    eager_.start(patience());
   }
 }
 
@@ -263,6 +270,7 @@ void DownstreamConnection::on_destination_spoke(tunnel::Tunnel&) {
   if (closed_ || waiting_http_) return;
   if (intercepted()) {
     worker_.server_first().remember(destination_key(), worker_.loop().now_ms());
+    worker_.speaks_http().forget(destination_key());
   }
   detected(Detected::server_first);
   sniffing_ = true;
@@ -308,6 +316,9 @@ void DownstreamConnection::log_tunnel() {
 // HTTP/1 uses what was connected for it already.
 void DownstreamConnection::serve_http(bool http1) {
   eager_.stop();
+  if (intercepted() && !worker_.server_first().knows(destination_key(), worker_.loop().now_ms())) {
+    worker_.speaks_http().remember(destination_key(), worker_.loop().now_ms());
+  }
   transport_->put_back(std::move(first_bytes_));
   if (tunnel_ == nullptr || !http1) {
     drop_tunnel();

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "proxy/detect/server_first.h"
+#include "proxy/detect/destinations.h"
 #include "proxy/exchange/exchange.h"
 #include "proxy/net/listener.h"
 #include "proxy/net/loop.h"
@@ -59,7 +59,9 @@ class Worker {
   upstream::Environment& upstream() noexcept { return upstream_; }
   telemetry::RateLimitedLog& rate_limited_log() noexcept { return rate_limited_log_; }
   OriginalClusters& originals() noexcept { return originals_; }
-  detect::ServerFirst& server_first() noexcept { return server_first_; }
+  // Intercepted destinations that spoke first, and those whose clients spoke HTTP.
+  detect::Destinations& server_first() noexcept { return server_first_; }
+  detect::Destinations& speaks_http() noexcept { return speaks_http_; }
   telemetry::AccessLog::Producer& access_log() noexcept { return exchange_.access_log; }
   filter::WorkerState& filter_state() noexcept { return filter_state_; }
   void downstream_closed();
@@ -115,7 +117,8 @@ class Worker {
   exchange::Environment exchange_;
   exchange::ExchangePool exchanges_;
   OriginalClusters originals_;
-  detect::ServerFirst server_first_;
+  detect::Destinations server_first_;
+  detect::Destinations speaks_http_;
   std::vector<net::SocketAddress> own_listeners_;
   std::shared_ptr<const Snapshot> snapshot_;
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hoplite_e2e import pods
-from hoplite_e2e.deadline import poll_until, seconds
+from hoplite_e2e.deadline import poll_until, ready, seconds
 from hoplite_e2e.topology import HOST, client_workload, server_workload
 
 WHY_NOT = pods.missing()
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 VIP, VIP6 = "10.96.0.10", "fd96::10"
 DB_VIP, DECLARED_VIP = "10.96.0.11", "10.96.0.12"
+DB_VIPS = [f"10.96.1.{i}" for i in range(1, 9)]
 BANNER = b"5.7.42-server-speaks-first\n"
 
 
@@ -31,7 +32,7 @@ def service(lab, name, port, addresses, endpoint_port, **more):
 def services(lab):
     return [
         service(lab, "podinfo", 9898, [VIP, VIP6], 9898),
-        service(lab, "db", 3306, [DB_VIP], 3306),
+        service(lab, "db", 3306, [DB_VIP, *DB_VIPS], 3306),
         service(lab, "declared", 5432, [DECLARED_VIP], 5432, traffic="tcp"),
         service(lab, "who", 7000, [VIP], 7000),
         service(lab, "web", 8080, [VIP], 9898, traffic="http"),
@@ -109,32 +110,6 @@ def counted(lab):
     return Counted(lab.client_sidecar, lab.server_sidecar)
 
 
-class Wire:
-    """What passes a pod's eth0, as an AF_PACKET socket sees it."""
-
-    def __init__(self, pod):
-        self._socket = pod.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
-                                                      socket.htons(3)))
-        self._socket.settimeout(0.2)
-        self.bytes = bytearray()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self):
-        while not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                frame, address = self._socket.recvfrom(65535)
-                if address[0] == "eth0":
-                    self.bytes += frame
-
-    def stop(self):
-        self._stop.set()
-        self._thread.join()
-        self._socket.close()
-        return bytes(self.bytes)
-
-
 def curl(pod, url, *more):
     done = pod.run("curl", "-sS", "--max-time", "10", *more, url, uid=1000, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -142,7 +117,7 @@ def curl(pod, url, *more):
 
 
 def test_curl_to_a_service_address_is_encrypted_and_counted(lab, counted):
-    wire = Wire(lab.server)
+    wire = pods.Wire(lab.server, lab.client)
     for _ in range(10):
         curl(lab.client, "http://podinfo:9898/echo?secret-in-the-path",
              "--resolve", f"podinfo:9898:{VIP}")
@@ -223,6 +198,37 @@ def test_http_to_a_declared_port_connects_nothing_eagerly(lab, counted):
     counted.wait(0, "istio_requests_total", 101, destination_service_name="web")
     assert counted.more(0, "hoplite_eager_connects_total") == 0
     assert counted.more(0, "hoplite_upstream_connects_total") == before
+
+
+def test_a_thousand_connections_to_http_cost_the_server_none(lab, counted):
+    """It is not declared to be HTTP, but seen; these clients connect long before they speak."""
+    curl(lab.client, "http://podinfo:9898/echo", "--resolve", f"podinfo:9898:{VIP}")
+    before = counted.more(0, "hoplite_upstream_connects_total")
+    for _ in range(50):
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(lab.client.connect(VIP, 9898)) for _ in range(20)]
+            assert ready(clients, [], 0.025) == ([], [])  # silence, over detection.eager_after
+            for client in clients:
+                client.sendall(b"GET /echo HTTP/1.1\r\nHost: podinfo:9898\r\n\r\n")
+                client.settimeout(seconds(5))
+                assert client.recv(4000).startswith(b"HTTP/1.1 200")
+    counted.wait(1, "istio_requests_total", 1001, reporter="destination")
+    assert counted.more(0, "hoplite_eager_connects_total") == 0
+    assert counted.more(0, "hoplite_upstream_connects_total") == before
+
+
+def test_banners_come_soon_from_new_destinations_and_sooner_from_known_ones(lab):
+    def banner_after(address):
+        begin = time.monotonic()
+        with lab.client.connect(address, 3306) as client:
+            assert client.recv(100) == BANNER
+            return time.monotonic() - begin
+
+    first = [banner_after(address) for address in DB_VIPS]
+    later = [banner_after(address) for address in DB_VIPS for _ in range(2)]
+    print(f"best banners: first {min(first) * 1000:.1f} ms, later {min(later) * 1000:.1f} ms")
+    assert min(first) <= 0.020 * seconds(1)
+    assert min(later) < 0.010 * seconds(1)  # less than they would wait for the client
 
 
 def test_a_port_scan_under_strict_reaches_the_app_never(lab, counted):

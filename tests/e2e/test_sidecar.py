@@ -56,6 +56,7 @@ PROBERS = {
     "/app-health/moved/livez": {"httpGet": {"path": "moved", "port": 9797}},
     "/app-health/closed/livez": {"tcpSocket": {"port": 9}},
     "/app-health/grpc/livez": {"grpc": {"port": 9998, "service": ""}},
+    "/app-health/grpc/readyz": {"grpc": {"port": 9998, "service": "nobody.Knows"}},
     "/app-health/nogrpc/livez": {"grpc": {"port": 9797}},
 }
 
@@ -161,6 +162,8 @@ def test_probes_are_asked_as_the_kubelet_would(pod):
     assert peer == "127.0.0.6" and headers["X-Who"] == "kubelet"
     assert ask("podinfo/readyz") == 503
     assert ask("podinfo/startupz") == 200
+    assert ask("grpc/livez") == 200
+    assert ask("grpc/readyz") == 503
     assert ask("moved/livez") == 200
     assert ask("closed/livez") == 503
     assert ask("nogrpc/livez") == 503

@@ -201,11 +201,38 @@ class PodService(TestService):
     """The test service in a pod, on its own address, as an ordinary user."""
 
     def __init__(self, binary, name, pod, port, grpc_port=None, uid=1000):
-        argv = [binary, "--listen", f"0.0.0.0:{port}", "--name", name]
+        argv = [binary, "--listen", f"[::]:{port}", "--name", name]
         if grpc_port is not None:
-            argv += ["--grpc-listen", f"0.0.0.0:{grpc_port}"]
+            argv += ["--grpc-listen", f"[::]:{grpc_port}"]
         Process.__init__(self, pod.wrap(argv, uid), name)
         self.port = int(self.wait_line(r"^listening on \S+:(\d+)$").group(1))
+
+
+class Wire:
+    """What passes between a pod's eth0 and another pod, as an AF_PACKET socket sees it."""
+
+    def __init__(self, pod, other):
+        self._addresses = [socket.inet_aton(other.v4), socket.inet_pton(socket.AF_INET6, other.v6)]
+        self._socket = pod.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
+                                                      socket.htons(3)))
+        self._socket.settimeout(0.2)
+        self._bytes = bytearray()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                frame, address = self._socket.recvfrom(65535)
+                if address[0] == "eth0" and any(each in frame[:54] for each in self._addresses):
+                    self._bytes += frame
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+        return bytes(self._bytes)
 
 
 class Lab:
@@ -215,14 +242,22 @@ class Lab:
         self.world = world
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hoplite-pods-"))
         self.folder.chmod(0o755)
-        self.client = Pod("client", "10.77.0.1", "fd77::1")
-        self.server = Pod("server", "10.77.0.2", "fd77::2")
-        join(self.client, self.server)
+        self.pods = []
         self._sockets = []
+        self._lay_out()
         authority = world.authority()
         self.authority = authority
         self.client_identity = authority.issue("default", "client")
         self.server_identity = authority.issue("test", "podinfo")
+
+    def _lay_out(self):
+        self.client = self._pod("client", "10.77.0.1", "fd77::1")
+        self.server = self._pod("server", "10.77.0.2", "fd77::2")
+        join(self.client, self.server)
+
+    def _pod(self, *arguments):
+        self.pods.append(Pod(*arguments))
+        return self.pods[-1]
 
     def mtls(self, identity, mode="strict", **more):
         """The section `mtls`, with files that the sidecar's user can read."""
@@ -268,6 +303,6 @@ class Lab:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        self.client.close()
-        self.server.close()
+        for pod in self.pods:
+            pod.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -27,7 +27,8 @@ constexpr char kUsage[] =
     "                    [--name NAME] [--record FILE]\n"
     "\n"
     "A small service for demos, tests and benchmarks. It prints the addresses it listens on.\n"
-    "  --listen       an IPv4 address and a port, 0 for any free one (default 127.0.0.1:9898)\n"
+    "  --listen       an address and a port, 0 for any free one (default 127.0.0.1:9898);\n"
+    "                 [::]:PORT takes IPv4 too\n"
     "  --grpc-listen  the same for gRPC, and for HTTP/2 without TLS (default: none)\n"
     "  --threads      threads that serve (default 1)\n"
     "  --name         what /version and /headers call this service (default test-service)\n"
@@ -73,29 +74,45 @@ bool parse(int count, char** values, Arguments& arguments) {
   return true;
 }
 
-// The listening socket, or -1. `what` begins the line that tells its address.
-int listen_on(const std::string& where, const char* what) {
+// `where` as ADDRESS:PORT or [ADDRESS]:PORT. Its size, or 0 when it is neither.
+socklen_t to_address(const std::string& where, sockaddr_storage& address) {
   const std::size_t colon = where.rfind(':');
   unsigned port = 0;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  if (colon == std::string::npos || !to_number(where.substr(colon + 1), 65535, port) ||
-      ::inet_pton(AF_INET, where.substr(0, colon).c_str(), &address.sin_addr) != 1) {
+  if (colon == std::string::npos || !to_number(where.substr(colon + 1), 65535, port)) return 0;
+  const std::string host = where.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(static_cast<std::uint16_t>(port));
+    const std::string inside = host.substr(1, host.size() - 2);
+    return ::inet_pton(AF_INET6, inside.c_str(), &v6.sin6_addr) == 1 ? sizeof v6 : 0;
+  }
+  auto& v4 = reinterpret_cast<sockaddr_in&>(address);
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(static_cast<std::uint16_t>(port));
+  return ::inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1 ? sizeof v4 : 0;
+}
+
+// The listening socket, or -1. `what` begins the line that tells its address.
+int listen_on(const std::string& where, const char* what) {
+  sockaddr_storage address{};
+  socklen_t size = to_address(where, address);
+  if (size == 0) {
     std::fprintf(stderr, "test_service: %s wants ADDRESS:PORT, not %s\n", what, where.c_str());
     return -1;
   }
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int fd = ::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  socklen_t size = sizeof address;
   if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 4096) != 0 ||
       ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
     std::perror(("test_service: " + where).c_str());
     ::close(fd);
     return -1;
   }
-  std::printf("%s %s:%u\n", what, where.substr(0, colon).c_str(), ntohs(address.sin_port));
+  // The port stands at the same place in both families.
+  const auto port = ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  std::printf("%s %s:%u\n", what, where.substr(0, where.rfind(':')).c_str(), port);
   std::fflush(stdout);
   return fd;
 }

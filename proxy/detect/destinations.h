@@ -1,5 +1,5 @@
-// ServerFirst: the destinations that were seen to speak before their clients did.
-// Not how that is seen (server/), and not shared between workers.
+// Destinations: a memory of addresses of which something was found out, as that they speak first.
+// Not how that is found out (server/), and not shared between workers.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ namespace proxy::detect {
 
 // Bounded and aged: an entry that was not confirmed for kAge is forgotten, and when all kCapacity
 // are taken, the one that was confirmed longest ago makes room.
-class ServerFirst {
+class Destinations {
  public:
   struct Destination {
     std::array<std::uint8_t, 16> address{};
@@ -24,7 +24,7 @@ class ServerFirst {
 
   bool knows(const Destination& destination, std::uint64_t now_ms) const noexcept;
   void remember(const Destination& destination, std::uint64_t now_ms);
-  // It turned out to wait for its clients.
+  // It turned out to be otherwise.
   void forget(const Destination& destination) noexcept { seen_.erase(destination); }
   std::size_t size() const noexcept { return seen_.size(); }
 

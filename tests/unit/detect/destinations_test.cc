@@ -1,14 +1,14 @@
 // The memory of destinations: bounded, aged, and forgetful when told.
-#include "proxy/detect/server_first.h"
+#include "proxy/detect/destinations.h"
 
 #include "tests/support/catch.h"
 
-using proxy::detect::ServerFirst;
+using proxy::detect::Destinations;
 
 namespace {
 
-ServerFirst::Destination number(std::uint32_t n) {
-  ServerFirst::Destination destination;
+Destinations::Destination number(std::uint32_t n) {
+  Destinations::Destination destination;
   destination.address[14] = static_cast<std::uint8_t>(n >> 8);
   destination.address[15] = static_cast<std::uint8_t>(n);
   destination.port = 3306;
@@ -18,14 +18,14 @@ ServerFirst::Destination number(std::uint32_t n) {
 }  // namespace
 
 TEST_CASE("what spoke first is known for an hour since it did so last", "[unit]") {
-  ServerFirst memory;
+  Destinations memory;
   CHECK_FALSE(memory.knows(number(1), 0));
   memory.remember(number(1), 1000);
   CHECK(memory.knows(number(1), 1000));
   auto other_port = number(1);
   other_port.port = 80;
   CHECK_FALSE(memory.knows(other_port, 1000));
-  const auto age = static_cast<std::uint64_t>(ServerFirst::kAge.count());
+  const auto age = static_cast<std::uint64_t>(Destinations::kAge.count());
   CHECK(memory.knows(number(1), 1000 + age));
   CHECK_FALSE(memory.knows(number(1), 1001 + age));
   memory.remember(number(1), 5000);
@@ -35,9 +35,9 @@ TEST_CASE("what spoke first is known for an hour since it did so last", "[unit]"
 }
 
 TEST_CASE("it holds so many destinations, and the oldest makes room", "[unit]") {
-  ServerFirst memory;
-  for (std::uint32_t i = 0; i < 3 * ServerFirst::kCapacity; ++i) memory.remember(number(i), i);
-  CHECK(memory.size() == ServerFirst::kCapacity);
+  Destinations memory;
+  for (std::uint32_t i = 0; i < 3 * Destinations::kCapacity; ++i) memory.remember(number(i), i);
+  CHECK(memory.size() == Destinations::kCapacity);
   CHECK_FALSE(memory.knows(number(0), 3000));
-  CHECK(memory.knows(number(3 * ServerFirst::kCapacity - 1), 3 * ServerFirst::kCapacity));
+  CHECK(memory.knows(number(3 * Destinations::kCapacity - 1), 3 * Destinations::kCapacity));
 }
