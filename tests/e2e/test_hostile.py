@@ -259,9 +259,10 @@ def stopped(pid):
     return set(states) == {"T"}
 
 
-@pytest.mark.parametrize("method, code", [("GET", 200), ("POST", 503)])
-def test_stray_answer_in_the_instant_of_the_next_request(world, method, code):
-    """Both are ready when the proxy looks: what was there before the request is no answer to it."""
+@pytest.mark.parametrize("method, codes", [("GET", {200}), ("POST", {200, 503})])
+def test_stray_answer_in_the_instant_of_the_next_request(world, method, codes):
+    """Both are ready when the proxy looks: what was there before the request is no answer to it. The
+    kernel chooses which of the two it shows first: by that the request is sent or not yet."""
     wires = []
 
     def script(wire, number):
@@ -281,8 +282,8 @@ def test_stray_answer_in_the_instant_of_the_next_request(world, method, code):
     finally:
         os.kill(sidecar.pid, signal.SIGCONT)
     answer = client.read_response()
-    assert (answer.status, answer.header("x-stray")) == (code, None)
+    assert answer.status in codes and answer.header("x-stray") is None
     sidecar.wait_total("istio_requests_total", 2)
-    flags = "-" if code == 200 else "UC"
+    flags = "-" if answer.status == 200 else "UC"
     assert sidecar.metrics().total(
-        "istio_requests_total", response_code=str(code), response_flags=flags) >= 1
+        "istio_requests_total", response_code=str(answer.status), response_flags=flags) >= 1

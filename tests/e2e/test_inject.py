@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from hoplite_e2e.deadline import seconds
+from hoplite_e2e.injected import flags_of, named, sidecar_of, variables
 
 yaml = pytest.importorskip(
     "yaml", reason="python3-yaml IS NOT INSTALLED (docker/install-deps.sh test): nothing checked "
@@ -54,26 +55,6 @@ def inject(hoplite):
         return list(yaml.safe_load_all(done.stdout))
 
     return run
-
-
-def named(items, name):
-    found = [item for item in items if item["name"] == name]
-    assert len(found) == 1, [item["name"] for item in items]
-    return found[0]
-
-
-def variables(container):
-    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
-
-
-def sidecar_of(pod, name="istio-proxy"):
-    return named(pod["spec"]["initContainers"], name)
-
-
-def flags_of(pod):
-    args = named(pod["spec"]["initContainers"], "hoplite-init")["args"]
-    assert args[:2] == ["redirect", "apply"]
-    return dict(zip(args[2::2], args[3::2]))
 
 
 # --- the pod ------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def server_only(strict):
 
 
 @pytest.mark.parametrize("make, cause, alert, advice", [
-    (nobody, "no_certificate", "TLSV13_ALERT_CERTIFICATE_REQUIRED", "mtls.mode to permissive"),
+    (nobody, "no_certificate", "TLSV13_ALERT_CERTIFICATE_REQUIRED", "mtls.mode permissive"),
     (stranger, "unknown_ca", "TLSV1_ALERT_UNKNOWN_CA", "add its CA to mtls.ca"),
     (expired, "expired", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "renew it, or compare both clocks"),
     (not_yet_valid, "expired", "SSLV3_ALERT_BAD_CERTIFICATE", "compare both clocks"),
