@@ -236,7 +236,7 @@ struct Limits {
   std::size_t requests_per_connection = 0;  ///< downstream; 0 = off, ..10^9; http1/, http2/
   /// Requests at a time on one HTTP/2 connection, downstream and upstream; 1..100,000; http2/
   std::size_t http2_streams = 1000;
-  /// Resets that an HTTP/2 peer may cause in 10 s, its own and those it provokes; 1..1,000,000;
+  /// RST_STREAMs that an HTTP/2 peer may send in 10 s; 1..1,000,000;
   /// http2/
   std::size_t http2_resets = 1000;
   std::size_t upstream_connections = 1024;  ///< per service and worker; 1..1,000,000; upstream/
@@ -261,7 +261,7 @@ struct Timeouts {
   Milliseconds tls{10'000};            ///< detection + handshake, each side; server/, upstream/
   Milliseconds idle{75'000};           ///< downstream without a request; may be 0; http1/
   Milliseconds upstream_idle{55'000};  ///< pooled connection unused; may be 0 = no limit
-  /// An HTTP/2 connection with requests, either side, on which nothing arrives gets a PING; may be 0
+  /// An HTTP/2 connection, either side, on which nothing arrives gets a PING; may be 0
   Milliseconds http2_keepalive{360'000};
   Milliseconds upstream_max_age{
       3'600'000};               ///< pooled connection since connect; may be 0 = no limit
