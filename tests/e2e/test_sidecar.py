@@ -201,7 +201,7 @@ def test_quitquitquit_ends_it_and_a_signal_after_drain_is_no_second_word(world):
 def test_quitquitquit(world):
     made = Pod(world, "quitting")
     try:
-        with made.pod.connect("127.0.0.1", 15006) as idle:
+        with made.pod.connect("127.0.0.1", 15021) as idle:
             assert idle
             assert post(made, "/quitquitquit") == 200
             poll_until(lambda: not made.sidecar.running(), "it has ended", 20)
