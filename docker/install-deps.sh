@@ -44,7 +44,8 @@ packages_of() {
     image) echo "iptables curl" ;;
     demo)  echo "curl" ;;
     test)  echo "curl openssl prometheus python3 python3-pytest python3-pytest-xdist python3-grpcio" \
-                "python3-yaml python3-protobuf nghttp2-client iproute2 iptables procps" ;;
+                "python3-yaml python3-protobuf nghttp2-client iproute2 iptables procps" \
+                "netcat-openbsd" ;;
     builder) echo "buildah debootstrap" ;;
     lint)  echo "clang-tidy-19 clang-format-19 shellcheck" ;;
     fuzz)  echo "clang-19 libclang-rt-19-dev" ;;

@@ -81,9 +81,14 @@ void DownstreamConnection::begin_intercepted() {
     begin_handshake_time();  // nothing is connected before a handshake
   } else {
     if (config.timeouts.idle.count() != 0) deadline_.start(config.timeouts.idle);
-    if (traffic == config::Traffic::tcp ||
-        worker_.server_first().knows(destination_key(), worker_.loop().now_ms())) {
+    const bool speaks_first =
+        traffic == config::Traffic::tcp ||
+        worker_.server_first().knows(destination_key(), worker_.loop().now_ms());
+    if (speaks_first && plain) {
       connect_eagerly();
+    } else if (speaks_first) {
+      // Permissive: a banner that overtook the client's hello would end its handshake.
+      eager_.start(config.detection.eager_after);
     } else if (traffic == config::Traffic::any) {
       eager_.start(patience());
     }

@@ -17,24 +17,30 @@ def binary(name):
 
 
 class Prometheus(Process):
-    """Scrapes `targets` (host:port) every second as the job envoy-stats, as Istio's own does."""
+    """Scrapes `targets` (host:port) every second as the job envoy-stats, as Istio's own does.
 
-    def __init__(self, folder, targets):
+    Or by other `scrape_configs`; and in a pod, where it is then asked too.
+    """
+
+    def __init__(self, folder, targets=(), scrape_configs=None, pod=None):
         config = folder / "prometheus.yaml"
         config.write_text(json.dumps({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "envoy-stats", "metrics_path": "/stats/prometheus",
-                                "static_configs": [{"targets": targets}]}]}))
+            "scrape_configs": scrape_configs or [
+                {"job_name": "envoy-stats", "metrics_path": "/stats/prometheus",
+                 "static_configs": [{"targets": targets}]}]}))
+        self._fetch = metrics.fetch if pod is None else pod.fetch
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        super().__init__([binary("prometheus"), f"--config.file={config}",
-                          f"--storage.tsdb.path={folder / 'tsdb'}",
-                          f"--web.listen-address=127.0.0.1:{self.port}"], "prometheus")
+        argv = [binary("prometheus"), f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{self.port}"]
+        super().__init__(argv if pod is None else pod.wrap(argv), "prometheus")
 
     def _get(self, path, **parameters):
         url = f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            return metrics.fetch(url)
+            return self._fetch(url)
         except OSError:  # not up yet
             return 0, {}, b""
 
