@@ -60,6 +60,11 @@ struct Callbacks {
         }
         return 0;
       case NGHTTP2_DATA:
+        if (!end_stream && frame->hd.length > 0 && frame->data.padlen == frame->hd.length &&
+            !session.guard_.only_padding(session.loop_.now_ms())) {
+          session.flooded(FloodKind::empty_data);
+          return 0;
+        }
         if (SessionStream* stream = session.find(frame->hd.stream_id); stream && end_stream) {
           stream->in_ended = true;
           end_body(session, *stream);
@@ -224,6 +229,10 @@ struct Callbacks {
         if (frame->goaway.error_code != NGHTTP2_NO_ERROR && !session.dying_) {
           session.dying_ = true;
           session.close_reason_ = session.protocol_error();
+          // All that nghttp2 counts itself: the entries of one SETTINGS.
+          if (frame->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM) {
+            session.observer().on_flood(FloodKind::settings);
+          }
         }
         return 0;
       default:

@@ -213,6 +213,8 @@ Fault FieldsReader::finish_request(http::RequestHead& head, bool end_stream) {
   const http::Framing framing = http::read_framing(*headers_, http::Version::http11);
   if (framing.fault != Fault::none) return framing.fault;
   const bool tunnel = head.upgrade.length != 0;
+  // RFC 8441 5: it means nothing here, and in HTTP/1 it would stand beside the one made there.
+  if (head.websocket) headers_->remove("sec-websocket-key");
   if (framing.has_length) {
     if (tunnel) return Fault::invalid_content_length;
     if (end_stream && framing.body.bytes != 0) return Fault::length_differs;

@@ -30,6 +30,8 @@ class FloodGuard {
 
   // A frame header that was received. False: `kind` was overdone.
   bool received(const FrameHeader& frame, std::uint64_t now_ms, FloodKind& kind) noexcept;
+  // A DATA frame that was received with nothing in it but padding. False: too many without a byte.
+  bool only_padding(std::uint64_t now_ms) noexcept { return empty_data_.take(now_ms); }
   // An RST_STREAM of ours for a fault of the peer, or because it opened too many streams.
   bool provoked_reset(std::uint64_t now_ms) noexcept { return provoked_.take(now_ms); }
   bool refused_stream(std::uint64_t now_ms) noexcept { return refused_.take(now_ms); }

@@ -213,7 +213,8 @@ def test_websocket_by_extended_connect(crossing, world):
     stream = client.next_stream()
     client.send(client.header_frames(stream, [
         (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
-        (":authority", "localhost"), (":path", "/ws/echo"), ("sec-websocket-version", "13")], False))
+        (":authority", "localhost"), (":path", "/ws/echo"), ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "bm90IG9mIEhUVFAvMiEhIQ==")], False))
     assert client.head(stream).status == 200
     assert client.message(stream).header("sec-websocket-accept") is None
     client.send(h2.data(stream, websocket.frame(b"hello over h2")))
@@ -223,6 +224,7 @@ def test_websocket_by_extended_connect(crossing, world):
     client.response(stream)
     got = app.received()[0].lower()
     assert got.startswith(b"get /ws/echo http/1.1\r\n") and b"upgrade: websocket\r\n" in got
+    assert got.count(b"sec-websocket-key:") == 1 and b"bm90ig9m" not in got
     assert client.ask().status == 200
     client.close()
     metrics = wait_idle(sidecar)

@@ -100,6 +100,24 @@ def test_frames_without_end(module_world, sidecar, client, sanitized, kind):
     assert sanitized or rss(sidecar) - memory < SPARE_KIB
 
 
+def test_data_of_nothing_but_padding(module_world, sidecar, client):
+    before = counted(sidecar, "empty_data")
+    client.send(head(1, False, h2.block(POST)))
+    keep_sending(client, lambda n: h2.data(1, padding=n % 3), 5000)
+    client.expect_goaway(ENHANCE_YOUR_CALM)
+    expect_counted(sidecar, "empty_data", before)
+    expect_others_served(module_world, sidecar)
+
+
+def test_settings_with_thousands_of_entries(module_world, sidecar, client):
+    before = counted(sidecar, "settings")
+    entry = struct.pack("!HI", h2.INITIAL_WINDOW_SIZE, 65535)
+    client.send(h2.frame(h2.SETTINGS, 0, 0, entry * 2000))
+    client.expect_goaway(ENHANCE_YOUR_CALM)
+    expect_counted(sidecar, "settings", before)
+    expect_others_served(module_world, sidecar)
+
+
 def test_provoked_resets(module_world, sidecar, client):
     """Malformed requests, never more at a time than the announced number of streams."""
     before = counted(sidecar, "provoked_reset")
