@@ -340,6 +340,10 @@ void ServerConnection::Slot::send_end(http::HeaderMap trailers) {
 
 void ServerConnection::Slot::reset(Error reason) {
   user.cut();
+  // The user may lose patience with a window held at zero before our own timer does.
+  if (stalled && SessionStream::Writing::linked() && reason.code == Code::response_stalled) {
+    connection_.observer().on_flood(FloodKind::zero_window);
+  }
   if (end_framed) {
     SessionStream::Leaving::unlink();
   } else {

@@ -250,7 +250,7 @@ def test_more_data_than_the_window(module_world, sidecar, client, sanitized):
 
 def test_zero_windows_held_open(module_world, sidecar, sanitized):
     """Answers that nobody lets out: bounded while they wait, gone after timeouts.body_idle."""
-    memory = rss(sidecar)
+    memory, before = rss(sidecar), counted(sidecar, "zero_window")
     clients = [h2.Client(module_world.client(sidecar.inbound), {h2.INITIAL_WINDOW_SIZE: 0})
                for _ in range(4)]
     for client in clients:
@@ -264,6 +264,7 @@ def test_zero_windows_held_open(module_world, sidecar, sanitized):
             assert message.body == b""
         client.close()
     wait_idle(sidecar)
+    assert counted(sidecar, "zero_window") == before + 4 * STREAMS
     # At most a window for each of them, and what one read brought.
     assert sanitized or rss(sidecar) - memory < SPARE_KIB + 4 * STREAMS * 2 * 64
     expect_others_served(module_world, sidecar)
