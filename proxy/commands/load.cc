@@ -29,7 +29,9 @@ bool is_given(const config::LoadRequest& request, std::string_view path,
 // Without a file, a command line that names no pair of addresses is unfinished rather than wrong.
 // Empty = it is complete.
 std::string_view what_lacks(const config::LoadRequest& request) {
-  if (request.file || request.text || is_given(request, "outbound.listen", "HOPLITE_OUTBOUND_LISTEN")) return {};
+  if (request.file || request.text ||
+      is_given(request, "outbound.listen", "HOPLITE_OUTBOUND_LISTEN"))
+    return {};
   const bool from = is_given(request, "inbound.listen", "HOPLITE_INBOUND_LISTEN");
   const bool to = is_given(request, "inbound.app", "HOPLITE_INBOUND_APP");
   if (from && to) return {};

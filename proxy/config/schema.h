@@ -95,8 +95,8 @@ struct Inbound {
   /// destination_service (and, up to its first dot, destination_service_name) of what arrives; what
   /// Istio's control plane would say. Empty: the canonical service. route/
   std::string service;
-  OtherTls other_tls = OtherTls::terminate;  ///< server/accept; pass = to the app as raw TCP
-  Protocol protocol = Protocol::automatic;   ///< upstream/: how the app is spoken to
+  OtherTls other_tls = OtherTls::terminate;       ///< server/accept; pass = to the app as raw TCP
+  Protocol protocol = Protocol::automatic;        ///< upstream/: how the app is spoken to
   AppAddress app_address = AppAddress::original;  ///< interception only; server/
   /// Ports that say what they carry; at most 256. Interception only. Empty: all are `service`'s;
   /// else what arrives at others is counted as InboundPassthroughCluster.

@@ -108,8 +108,8 @@ class Loop {
   std::uint64_t now_ms() noexcept { return now_us() / 1000; }
   // Monotonic time as of this very moment.
   std::uint64_t precise_now_us() const noexcept;
-  // Number of the present batch: the events that one poll found. What two events of a batch tell was
-  // so before either of them was handled. A batch of 1,024 events or more counts as several.
+  // Number of the present batch: the events that one poll found. What two events of a batch tell
+  // was so before either of them was handled. A batch of 1,024 events or more counts as several.
   std::uint64_t batch() const noexcept { return batch_; }
   // Transports that are not the kernel's begin a batch with each of their events.
   void begin_batch_for_test() noexcept { begin_batch(); }
@@ -161,7 +161,7 @@ class Loop {
   ChunkPool chunks_;  // outlives all that holds chunks
   std::unique_ptr<uv_loop_s, UvLoopDelete> uv_;
   TimerQueue timers_;
-  uv_async_s* wake_ = nullptr;          // frees itself in its close callback
+  uv_async_s* wake_ = nullptr;           // frees itself in its close callback
   uv_prepare_s* before_poll_ = nullptr;  // likewise
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;

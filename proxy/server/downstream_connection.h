@@ -127,14 +127,14 @@ class DownstreamConnection final : public net::Reapable,
   std::uint64_t tls_started_us_ = 0;
   std::uint64_t requests_ = 0;
   std::uint64_t judged_generation_;
-  Error refusal_{};  // what requests get since a reload; none = they are served
-  bool sniffing_ = false;        // plain bytes of the client decide what it is
-  bool versioning_ = false;      // it is HTTP, and they decide which version
+  Error refusal_{};          // what requests get since a reload; none = they are served
+  bool sniffing_ = false;    // plain bytes of the client decide what it is
+  bool versioning_ = false;  // it is HTTP, and they decide which version
   bool http2_ = false;
   bool exchange_begun_ = false;  // behind TLS both sides tell who they are
   bool waiting_http_ = false;    // HTTP/1 that is to use the connection on its way
   bool detected_ = false;
-  bool patient_ = false;         // has waited once more, as it goes nowhere
+  bool patient_ = false;  // has waited once more, as it goes nowhere
   bool draining_ = false;
   bool closed_ = false;
 };

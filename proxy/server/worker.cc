@@ -115,8 +115,8 @@ std::shared_ptr<const exchange::Rules> Worker::make_rules(
     rules->clusters.push_back(std::move(cluster));
   }
   for (const route::Plan& plan : routes.plans()) {
-    rules->destinations.push_back(shard_.intern_destination(
-        {plan.service, plan.service_name, plan.service_namespace}));
+    rules->destinations.push_back(
+        shard_.intern_destination({plan.service, plan.service_name, plan.service_namespace}));
   }
   return rules;
 }

@@ -124,7 +124,7 @@ class Worker {
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;
   IntrusiveList<DownstreamConnection> connections_;  // owned: each reaps itself when it ends
-  net::Timer ports_timer_;  // until the ports close, draining
+  net::Timer ports_timer_;                           // until the ports close, draining
   net::Timer lag_timer_;
   std::uint64_t lag_due_us_ = 0;
   std::function<void()> on_drained_;

@@ -1,8 +1,8 @@
 // Running programs without a shell, and the words for what iptables says.
 #include "proxy/redirect/program.h"
 
-#include <csignal>
 #include <chrono>
+#include <csignal>
 #include <string>
 
 #include "proxy/redirect/tables.h"
