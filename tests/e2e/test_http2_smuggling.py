@@ -193,7 +193,9 @@ def test_body_that_disagrees_with_its_length(door, length, pieces):
                   for number, piece in enumerate(pieces)))
     message = client.message(1)
     client.read_until(lambda: message.reset is not None or message.complete, "the end")
-    assert message.reset == PROTOCOL_ERROR or message.status == 400
+    # A request that said it has no body may be answered before the frame that belies it comes.
+    answered = length == "0" and message.status == 200
+    assert message.reset == PROTOCOL_ERROR or message.status == 400 or answered
     assert client.ask(path="/version", stream=3).status == 200
     client.close()
     wait_idle(door.sidecar)
