@@ -24,7 +24,7 @@ def inner(tmp_path):
 
 
 def test_lines_are_awaited(inner):
-    process = shell(inner, "echo one; echo two >&2; exec sleep 100")
+    process = shell(inner, "echo one; echo two >&2; exec tail -f /dev/null")
     assert process.wait_line("^(o)ne$").group(1) == "o"
     process.wait_line("two", which="stderr")
 
@@ -36,11 +36,11 @@ def test_an_early_end_is_no_endless_wait(inner):
 
 
 @pytest.mark.parametrize("script, fault", [
-    ("trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", None),
-    ("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done", "ended with 3"),
-    ("echo up; exec sleep 100", "ended with -15"),
-    ("trap 'echo x.cc:1: runtime error: y >&2; exit 0' TERM; echo up;"
-     "while :; do sleep 0.01; done", "runtime error: y"),
+    ("tail -f /dev/null & trap 'kill $!; exit 0' TERM; echo up; wait", None),
+    ("tail -f /dev/null & trap 'kill $!; exit 3' TERM; echo up; wait", "ended with 3"),
+    ("echo up; exec tail -f /dev/null", "ended with -15"),
+    ("tail -f /dev/null & trap 'kill $!; echo x.cc:1: runtime error: y >&2; exit 0' TERM;"
+     "echo up; wait", "runtime error: y"),
     ("echo 'WARNING: ThreadSanitizer: data race' >&2; echo up", "data race"),
 ])
 def test_how_a_process_ends_is_judged(inner, script, fault):
