@@ -3,11 +3,16 @@
 Not a library that repairs anything: what arrives is checked as strictly as it is sent.
 """
 
+import contextlib
 import socket
+import ssl
 import struct
 import threading
 
-from .deadline import Deadline, seconds
+from .deadline import Deadline, ready, seconds
+
+_PIECE = 16384  # what a non-blocking TLS socket is offered again as a whole
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def shorten(data):
@@ -65,6 +70,35 @@ class Wire:
     def send_pieces(self, data, size=1):
         for at in range(0, len(data), size):
             self.send(data[at : at + size])
+
+    def send_reading(self, data):
+        """As send(), but takes in what comes meanwhile, as any client has to: who answers while it
+        reads would else wait for us as we for it. Stops early when the other side is through.
+        """
+        rest = memoryview(data)
+        self.socket.setblocking(False)
+        while rest:
+            readable, writable = ready([self.socket], [self.socket], seconds())
+            if not (readable or writable):
+                raise AssertionError(f"timed out with {len(rest)} bytes unsent; "
+                                     f"got {shorten(self.buffer)}")
+            try:
+                if readable and not self._take_in():
+                    return
+                with contextlib.suppress(*_NOT_NOW):
+                    rest = rest[self.socket.send(rest[:_PIECE]):]
+            except ConnectionError:
+                if not self.buffer:
+                    raise
+                return  # what was said before that is an answer
+
+    def _take_in(self):
+        """Reads all that is there, without waiting. False when nothing will come any more."""
+        with contextlib.suppress(*_NOT_NOW):
+            while data := self.socket.recv(65536):
+                self.buffer += data
+            return False
+        return True
 
     def finish_sending(self):
         self.socket.shutdown(socket.SHUT_WR)
@@ -185,14 +219,17 @@ class RawClient(Wire):
 
     def request(self, method="GET", target="/version", host="localhost", headers=(), body=b"",
                 version="HTTP/1.1"):
-        """Sends one request as told and reads its final response. `body` gets a Content-Length."""
+        """Sends one request as told and reads its final response. `body` gets a Content-Length.
+
+        An answer that comes before all is sent, and an end behind it, is taken as such.
+        """
         lines = [f"{method} {target} {version}"]
         if host is not None:
             lines.append(f"Host: {host}")
         lines += [f"{name}: {value}" for name, value in headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")
-        self.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+        self.send_reading("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
         response = self.read_response(head_only=method == "HEAD")
         while 100 <= response.status < 200 and response.status != 101:
             response = self.read_response(head_only=method == "HEAD")
