@@ -13,39 +13,54 @@ from .ledger import check_ledger, wait_idle
 from .topology import HOST, Pair, inbound_config
 
 REQUESTS = "istio_requests_total"
-REQUEST_MESSAGES = "istio_request_messages_total"
-RESPONSE_MESSAGES = "istio_response_messages_total"
+MESSAGES = ("istio_request_messages_total", "istio_response_messages_total")
 WAYS = ("direct", "one", "two")
 
 
 class Way:
-    """How calls get to `address`: "direct", through "one" sidecar, or "two" with mTLS between."""
+    """How calls get to `address`: "direct", through "one" sidecar, or "two" with mTLS between.
 
-    def __init__(self, world, kind, address, **sections):
+    `protocol` is what the sidecar beside the server speaks to it, `beside` are sections of that one,
+    and `sections` of both.
+    """
+
+    def __init__(self, world, kind, address, protocol="auto", beside=None, **sections):
         self.sidecars = []
+        self._labels = []  # what all series of the sidecar at the same place have
+        config = inbound_config(address, protocol, **{**sections, **(beside or {})})
         if kind == "direct":
             self.target = address
         elif kind == "one":
-            self.sidecars = [world.hoplite(inbound_config(address, **sections))]
+            self.sidecars = [world.hoplite(config)]
             self.target = f"127.0.0.1:{self.sidecars[0].inbound}"
+            self._labels = [_labels("destination", "none")]
         else:
-            pair = Pair(world, address, server_sections=sections, client_sections=sections)
+            pair = Pair(world, address, server_sections=config, client_sections=sections)
             self.sidecars = [pair.client, pair.server]
             self.target = f"127.0.0.1:{pair.port}"
+            self._labels = [_labels("source", "unknown"), _labels("destination", "mutual_tls")]
 
     @contextlib.contextmanager
     def channel(self, **options):
         with open_channel(self.target, **options) as channel:
             yield channel
 
-    def check(self, calls, messages=None):
-        """Exactly these calls were counted, by every sidecar.
+    def check(self, calls, messages=None, protocol="grpc"):
+        """Exactly these calls were counted, by every sidecar and with its labels of the hop.
 
         `calls`: {grpc status: number}, or {(response code, flags, grpc status): number};
-        `messages`: (of requests, of responses).
+        `messages`: (of requests, of responses); `protocol`: the label request_protocol of all.
         """
-        for sidecar in self.sidecars:
-            check_calls(sidecar, calls, messages)
+        for sidecar, labels in zip(self.sidecars, self._labels):
+            check_calls(sidecar, calls, messages, **labels, request_protocol=protocol)
+
+    def wait_idle(self):
+        """The metrics of every sidecar once nothing is in flight."""
+        return [wait_idle(sidecar) for sidecar in self.sidecars]
+
+
+def _labels(reporter, policy):
+    return {"reporter": reporter, "connection_security_policy": policy}
 
 
 @contextlib.contextmanager
@@ -59,43 +74,51 @@ def open_channel(target, authority=HOST, **options):
 
 
 def counted(metrics):
-    """{(response code, flags, grpc status): requests} of all gRPC requests."""
+    """{(response code, flags, grpc status): requests} of all requests."""
     found = {}
-    for labels, value in metrics.series(REQUESTS, request_protocol="grpc"):
+    for labels, value in metrics.series(REQUESTS):
         key = (labels["response_code"], labels["response_flags"], labels["grpc_response_status"])
         found[key] = found.get(key, 0) + value
     return found
 
 
-def check_calls(sidecar, calls, messages=None):
-    """As Way.check, of one sidecar. The metrics then."""
+def check_calls(sidecar, calls, messages=None, request_protocol="grpc", **labels):
+    """As Way.check, of one sidecar whose series all have these labels. The metrics then."""
     wanted = {key if isinstance(key, tuple) else ("200", "-", str(key)): value
               for key, value in calls.items()}
     sidecar.wait_total(REQUESTS, sum(wanted.values()))
     metrics = wait_idle(sidecar)
     check_ledger(metrics)
     assert counted(metrics) == wanted, metrics.text(REQUESTS)
-    for family in (REQUEST_MESSAGES, RESPONSE_MESSAGES):
-        assert metrics.types[family] == "counter"
-        for labels, _ in metrics.series(family):
-            assert len(labels) == 20
+    labels["request_protocol"] = request_protocol
+    for found, _ in metrics.series(REQUESTS):
+        assert len(found) == 25 and labels.items() <= found.items(), found
+    for family in MESSAGES:
+        assert request_protocol == "grpc" or metrics.series(family) == []
+        for found, _ in metrics.series(family):
+            assert metrics.types[family] == "counter"
+            assert len(found) == 20 and found["reporter"] == labels.get("reporter",
+                                                                        found["reporter"])
     if messages is not None:
-        found = tuple(metrics.total(family) for family in (REQUEST_MESSAGES, RESPONSE_MESSAGES))
-        assert found == messages
+        assert told(metrics) == messages, "\n".join(map(metrics.text, MESSAGES))
     return metrics
 
 
-def wait_messages(sidecar, messages, wanted=10.0):
-    """Waits until so many messages (of requests, of responses) were told."""
+def told(metrics):
+    """The messages of requests and of responses that were told of."""
+    return tuple(metrics.total(family) for family in MESSAGES)
+
+
+def wait_messages(sidecar, messages, wanted=60.0):
+    """Waits until so many messages (of requests, of responses) were told of."""
     last = None
 
-    def told():
+    def reached():
         nonlocal last
-        metrics = sidecar.metrics()
-        last = tuple(metrics.total(family) for family in (REQUEST_MESSAGES, RESPONSE_MESSAGES))
+        last = told(sidecar.metrics())
         return last == messages
 
-    poll_until(told, lambda: f"messages are {last}, not {messages}", wanted)
+    poll_until(reached, lambda: f"messages are {last}, not {messages}", wanted)
 
 
 def status_of(call):

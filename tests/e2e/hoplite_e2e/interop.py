@@ -5,6 +5,7 @@ Messages and behaviour follow the description of the test cases
 """
 
 import concurrent.futures
+import queue
 import threading
 
 import grpc
@@ -86,6 +87,28 @@ def payload(size):
     return Payload(body=bytes(size))
 
 
+def outputs(*sizes, request_size=0, **more):
+    return StreamingOutputCallRequest(
+        response_parameters=[ResponseParameters(size=size) for size in sizes],
+        payload=payload(request_size), **more)
+
+
+class Requests:
+    """The requests of a stream, one by one as the test wants them."""
+
+    def __init__(self):
+        self._queue = queue.Queue()
+
+    def __iter__(self):
+        return iter(self._queue.get, None)
+
+    def send(self, request):
+        self._queue.put(request)
+
+    def end(self):
+        self._queue.put(None)
+
+
 class Stub:
     """The methods of TestService on a channel, and of what is no service at all."""
 
@@ -102,9 +125,9 @@ class Stub:
 
 
 class InteropServer:
-    """The service on a free port of 127.0.0.1, in threads of this process."""
+    """The service on a port of 127.0.0.1, by default a free one, in threads of this process."""
 
-    def __init__(self, workers=8):
+    def __init__(self, workers=8, address="127.0.0.1:0", options=()):
         self._reports = TestOrcaReport()
         self._stopping = threading.Event()
         #: Methods of the calls that have come, and of those whose end the server has seen.
@@ -113,7 +136,7 @@ class InteropServer:
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(workers),
                                    options=[("grpc.so_reuseport", 0),
                                             ("grpc.max_receive_message_length", -1),
-                                            ("grpc.max_send_message_length", -1)])
+                                            ("grpc.max_send_message_length", -1), *options])
         handlers = {}
         for name, (kind, request, response) in METHODS.items():
             if name == "UnimplementedCall":
@@ -127,7 +150,7 @@ class InteropServer:
         self._server.add_generic_rpc_handlers((
             grpc.method_handlers_generic_handler(SERVICE, handlers),
             grpc.method_handlers_generic_handler(service, {method: orca})))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(address)
         self.address = f"127.0.0.1:{self.port}"
         self._server.start()
 
