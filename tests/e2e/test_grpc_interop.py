@@ -38,14 +38,18 @@ def stub(way):
         yield interop.Stub(channel)
 
 
+def large_unary(stub):
+    answer = stub.UnaryCall(SimpleRequest(response_size=314159, payload=payload(271828)), **WAIT)
+    assert answer.payload.body == bytes(314159)
+
+
 def test_empty_unary(way, stub):
     assert stub.EmptyCall(Empty(), **WAIT) == Empty()
     way.check({0: 1}, (1, 1))
 
 
 def test_large_unary(way, stub):
-    answer = stub.UnaryCall(SimpleRequest(response_size=314159, payload=payload(271828)), **WAIT)
-    assert answer.payload.body == bytes(314159)
+    large_unary(stub)
     way.check({0: 1}, (1, 1))
 
 
@@ -219,6 +223,26 @@ def test_unimplemented_service(way, stub):
     code, _ = status_of(lambda: stub.NoService(Empty(), **WAIT))
     assert code == grpc.StatusCode.UNIMPLEMENTED
     way.check({12: 1})
+
+
+def test_rpc_soak(way, stub):
+    for _ in range(30):
+        large_unary(stub)
+    way.check({0: 30}, (30, 30))
+
+
+def test_channel_soak(way):
+    for _ in range(10):
+        with way.channel() as channel:
+            large_unary(interop.Stub(channel))
+    way.check({0: 10}, (10, 10))
+
+
+def test_concurrent_large_unary(way, stub):
+    request = SimpleRequest(response_size=314159, payload=payload(271828))
+    for call in [stub.UnaryCall.future(request, **WAIT) for _ in range(20)]:
+        assert call.result().payload.body == bytes(314159)
+    way.check({0: 20}, (20, 20))
 
 
 def test_orca_per_rpc(way, tmp_path):

@@ -73,6 +73,18 @@ def test_a_stream_outlives_its_connections_age(world, servers):
     way.check({0: 2}, (3, 3))
 
 
+def test_a_server_of_one_stream_at_a_time(world, servers):
+    """More calls at once than it takes on a connection: they get others, and the client knows none."""
+    server = servers(options=[("grpc.max_concurrent_streams", 1)])
+    way = Way(world, "two", server.address)
+    with way.channel() as channel:
+        stub = interop.Stub(channel)
+        for call in [stub.EmptyCall.future(Empty(), **WAIT) for _ in range(30)]:
+            assert call.result() == Empty()
+    way.check({0: 30}, (30, 30))
+    assert way.sidecars[1].metrics().total("hoplite_connections_accepted_total") == 1
+
+
 def test_a_server_that_comes_later(world, servers):
     """Its sidecar is there all along, so even a client that would wait is told at once."""
     address = free_address()

@@ -1,4 +1,4 @@
-"""What stands on the wire of gRPC calls that fail: the proxy's own replies, and how a server says it.
+"""On the wire of gRPC calls that fail: the proxy's own replies, and how servers say their status.
 
 Not how clients take it (test_grpc_failures.py).
 """

@@ -20,8 +20,8 @@ WAYS = ("direct", "one", "two")
 class Way:
     """How calls get to `address`: "direct", through "one" sidecar, or "two" with mTLS between.
 
-    `protocol` is what the sidecar beside the server speaks to it, `beside` are sections of that one,
-    and `sections` of both.
+    `protocol` is what the sidecar beside the server speaks to it; `beside` are sections of this,
+    `sections` of both sidecars.
     """
 
     def __init__(self, world, kind, address, protocol="auto", beside=None, **sections):
