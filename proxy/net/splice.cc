@@ -45,7 +45,7 @@ struct Splice::Node {
 
 std::unique_ptr<Splice> Splice::make(Loop& loop, const TcpTransport& first,
                                      const TcpTransport& second, SpliceUser& user) {
-  std::unique_ptr<Splice> splice(new Splice(loop, user));
+  std::unique_ptr<Splice> splice(new Splice(user));
   std::array<int, 2> fds{};
   bool done = open_pipe(splice->forth_.pipe) && open_pipe(splice->back_.pipe);
   for (std::size_t i = 0; i < fds.size(); ++i) {

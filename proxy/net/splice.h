@@ -47,7 +47,7 @@ class Splice final : public Reapable {
     bool ended = false;    // and `to` was told
   };
 
-  Splice(Loop& loop, SpliceUser& user) : loop_(loop), user_(user) {}
+  explicit Splice(SpliceUser& user) : user_(user) {}
   void ready();
   bool move(Way& way, std::size_t& moved);
   void end_way(Way& way);
@@ -55,7 +55,6 @@ class Splice final : public Reapable {
   void watch(Node& node, const Way& out, const Way& in);
   void end(Error why);
 
-  Loop& loop_;
   SpliceUser& user_;
   std::array<Node*, 2> nodes_{};
   Way forth_;
