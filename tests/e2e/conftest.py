@@ -19,9 +19,13 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     sys.dont_write_bytecode = True
     config.addinivalue_line("markers", "long: takes minutes; only with tests/run.sh --long")
+    if _is_sanitized(config):
+        deadline.stretch(15.0)
+
+
+def _is_sanitized(config):
     cache = config.getoption("--build-dir") / "CMakeCache.txt"
-    if cache.exists() and "HOPLITE_SANITIZE:STRING=\n" not in cache.read_text():
-        deadline.stretch(4.0)
+    return cache.exists() and "HOPLITE_SANITIZE:STRING=\n" not in cache.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +34,9 @@ def build_dir(request):
 
 
 @pytest.fixture(scope="session")
-def sanitized():
+def sanitized(request):
     """True for a sanitizer build, where loads are made smaller."""
-    return deadline.seconds(1) > 1
+    return _is_sanitized(request.config)
 
 
 def _world(node, build_dir, folder):

@@ -34,9 +34,9 @@ import grpc, sys
 with grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)]) as channel:
     check = channel.unary_unary("/grpc.health.v1.Health/Check")
     echo = channel.unary_unary("/echo.EchoService/Echo")
-    assert check(b"", timeout=20) == b"\\x08\\x01"
+    assert check(b"", timeout=60) == b"\\x08\\x01"
     for i in range(9):
-        print(echo(sys.argv[2].encode() + b"%d" % i, timeout=20).decode())
+        print(echo(sys.argv[2].encode() + b"%d" % i, timeout=60).decode())
 """
 
 
@@ -120,7 +120,7 @@ def test_http2_of_a_client_that_speaks_late(lab, counted):
 def test_mail_whose_server_speaks_first(lab, counted, address):
     mail = b"Subject: told in confidence\r\n\r\nhello\r\n"
     with nothing_readable(lab, b"ESMTP", b"told in confidence"):
-        lab.client.run("curl", "-sS", "--max-time", "10", f"smtp://{address}/client.test",
+        lab.client.run("curl", "-sS", "--max-time", seconds(), f"smtp://{address}/client.test",
                        "--mail-from", "a@client.test", "--mail-rcpt", "b@podinfo.test", "-T", "-",
                        stdin=mail, uid=CLIENT)
     assert lab.mail.mails.pop() == mail
@@ -222,10 +222,10 @@ def test_the_walkthrough(lab, ask):
         return last == [10, 10]
 
     poll_until(seen, lambda: f"10 and 10; it is {last}", 20)
-    targets = ask.targets()
-    assert sorted(target["scrapeUrl"] for target in targets) == [
+    assert sorted(target["scrapeUrl"] for target in ask.targets()) == [
         f"http://{pod.v4}:15090/stats/prometheus" for pod in (lab.client, lab.server)]
-    assert [target["lastError"] for target in targets] == ["", ""]
+    poll_until(lambda: [target["lastError"] for target in ask.targets()] == ["", ""],
+               lambda: f"no error: {ask.targets()}")
 
 
 class Traffic:

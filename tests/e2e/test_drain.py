@@ -58,7 +58,7 @@ def ready(sidecar):
 def test_the_order_of_leaving(world, workers):
     gate = Gate(world)
     sidecar = world.hoplite(inbound_config(gate.address, workers=workers,
-                                           timeouts={"drain_delay": "500ms"}))
+                                           timeouts={"drain_delay": "4s"}))
     port = sidecar.inbound
     busy, idle, unused = (world.client(port) for _ in range(3))
     assert idle.request(target="/fast").status == 200
@@ -120,12 +120,14 @@ def test_a_response_under_way_finishes(world):
 
 
 def test_pipelined_requests_that_were_read(world):
-    app = world.service()
-    sidecar = world.hoplite(inbound_config(app.address))
+    gate = Gate(world)
+    sidecar = world.hoplite(inbound_config(gate.address))
     client = world.client(sidecar.inbound)
-    client.send(GET.replace(b"GET /", b"GET /delay/0.3") + GET)
-    poll_until(lambda: sidecar.metrics().total("hoplite_requests_in_flight") == 1, "in flight")
+    client.send(GET + GET)
+    assert gate.waiting.acquire(timeout=seconds())
     sidecar.signal(signal.SIGTERM)
+    poll_until(lambda: refused(sidecar.inbound), "the listener is closed")
+    gate.go.release()
     answer = client.read_response()
     assert (answer.status, answer.header("connection")) == (200, "close")
     client.expect_end()
@@ -135,16 +137,14 @@ def test_pipelined_requests_that_were_read(world):
 
 def test_idle_connections_close(world):
     app = world.service()
-    sidecar = world.hoplite(inbound_config(app.address))
+    sidecar = world.hoplite(inbound_config(app.address, timeouts={"drain": "1h"}))
     clients = [world.client(sidecar.inbound) for _ in range(20)]
     for client in clients[:10]:
         assert client.request().status == 200
-    began = time.monotonic()
     sidecar.signal(signal.SIGTERM)
     for client in clients:
         client.expect_end()
     assert sidecar.wait() == 0
-    assert time.monotonic() - began < seconds(3)
 
 
 def test_deadline(world):
@@ -157,7 +157,7 @@ def test_deadline(world):
     sidecar.signal(signal.SIGTERM)
     with pytest.raises(Closed):
         client.read_response()
-    assert 0.35 < time.monotonic() - began < seconds(3)
+    assert time.monotonic() - began > 0.35
     assert sidecar.wait() == 0
     gate.go.release()
 
@@ -196,7 +196,7 @@ def test_interrupt_drains_as_well(world):
 
 def test_websockets_have_until_the_deadline(world):
     app = world.service()
-    sidecar = world.hoplite(inbound_config(app.address, timeouts={"drain": "700ms"}))
+    sidecar = world.hoplite(inbound_config(app.address, timeouts={"drain": "4s"}))
     client = world.client(sidecar.inbound)
     websocket.connect(client, host=HOST)
     sidecar.signal(signal.SIGTERM)

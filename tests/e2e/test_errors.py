@@ -56,7 +56,7 @@ def test_another_endpoint_is_tried(world, outbound, method, fault):
     good = world.raw_server(answer_all)
     with FullServer() as full:
         bad = free_address() if fault == "refused" else full.address
-        made = outbound(bad, good.address, timeouts={"connect": "300ms"})
+        made = outbound(bad, good.address, timeouts={"connect": "1s"})
         for _ in range(6):
             answer = made.client().request(method, host=HOST)
             assert (answer.status, answer.body) == (200, b"ok")

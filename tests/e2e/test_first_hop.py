@@ -1,5 +1,6 @@
 """The product's main job: requests through one sidecar and through two, measured as Istio does."""
 
+from hoplite_e2e.front import free_address
 from hoplite_e2e.topology import HOST, Pair, inbound_config, podinfo_at, server_workload
 
 HISTOGRAMS = ("istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes")
@@ -49,12 +50,11 @@ def test_plaintext_inbound(world):
 def test_both_reporters_of_one_sidecar(world):
     """The app calls its own service through its sidecar: out of one listener, into the other."""
     app = world.service()
-    inbound = world.raw_server(lambda wire, number: None)  # a port that is free again
-    inbound.stop()
+    inbound = free_address()
     sidecar = world.hoplite({
         "workload": server_workload(),
-        "inbound": {"listen": inbound.address, "app": app.address},
-        "outbound": {"listen": "127.0.0.1:0", "services": [podinfo_at(inbound.address)]},
+        "inbound": {"listen": inbound, "app": app.address},
+        "outbound": {"listen": "127.0.0.1:0", "services": [podinfo_at(inbound)]},
         "stats": {"listen": "127.0.0.1:0"},
     })
     send_ten(world, sidecar.outbound)

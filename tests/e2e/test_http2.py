@@ -11,7 +11,7 @@ import pytest
 
 from hoplite_e2e import http2 as h2
 from hoplite_e2e import tls, websocket
-from hoplite_e2e.deadline import seconds
+from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.ledger import check_ledger, expect_ends, wait_idle
 from hoplite_e2e.raw import RawClient
 from hoplite_e2e.topology import HOST, Pair, inbound_config, podinfo_at
@@ -272,8 +272,8 @@ def test_a_slow_reader(world, sanitized, protocol):
     client.round_trip()
     assert len(client.message(stream).body) == 65535
     assert sanitized or rss(sidecar) - before < 4096
-    assert sidecar.metrics().total("hoplite_http2_flow_control_stalls_total",
-                                   side="downstream") >= 1
+    poll_until(lambda: sidecar.metrics().total("hoplite_http2_flow_control_stalls_total",
+                                               side="downstream") >= 1, "a stall")
     # Others are not held up by it; a reset gives all of it back.
     client.send(h2.rst_stream(stream), h2.window_update(0, 65535))
     client.credit = True
@@ -423,11 +423,9 @@ def test_all_pairs(world, protocol, spoken):
         answer = world.client(mesh.port).request(method="POST", target="/echo", host=HOST, body=b"abc")
         assert (answer.status, answer.body) == (200, b"abc")
     between = spoken if protocol == "auto" else protocol
-    metrics = wait_idle(mesh.client)
-    resets = mesh.server.metrics()
-    wait_idle(mesh.server)
-    assert metrics.total(REQUESTS, response_code="200") == 1
-    assert resets.total(REQUESTS, source_principal=mesh.client_identity.principal) == 1
+    assert wait_idle(mesh.client).total(REQUESTS, response_code="200") == 1
+    labels = {"source_principal": mesh.client_identity.principal}
+    assert wait_idle(mesh.server).total(REQUESTS, **labels) == 1
     assert between in ("http1", "http2")
 
 

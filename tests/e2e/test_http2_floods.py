@@ -33,7 +33,7 @@ def sidecar(module_world):
     return module_world.hoplite(inbound_config(
         module_world.service().address, "http1", workers=1,
         limits={"http2_streams": STREAMS, "http2_resets": RESETS},
-        timeouts={"body_idle": "1s"}))
+        timeouts={"body_idle": "3s"}))
 
 
 @pytest.fixture

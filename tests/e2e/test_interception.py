@@ -111,7 +111,7 @@ def counted(lab):
 
 
 def curl(pod, url, *more):
-    done = pod.run("curl", "-sS", "--max-time", "10", *more, url, uid=1000, check=False)
+    done = pod.run("curl", "-sS", "--max-time", seconds(), *more, url, uid=1000, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 
@@ -134,13 +134,9 @@ def test_curl_to_a_service_address_is_encrypted_and_counted(lab, counted):
 
 
 def test_a_server_that_speaks_first(lab, counted):
-    took = []
-    for i in range(5):
-        begin = time.monotonic()
+    for _ in range(5):
         with lab.client.connect(DB_VIP, 3306) as client:
-            banner = client.recv(100)
-            took.append(time.monotonic() - begin)
-            assert banner == BANNER
+            assert client.recv(100) == BANNER
             client.sendall(b"question")
             assert client.recv(100) == b"question"
     # The first waits for the client in vain; the client's sidecar remembers.
@@ -153,8 +149,6 @@ def test_a_server_that_speaks_first(lab, counted):
         counted.wait(which, "istio_tcp_connections_closed_total", 5, **labels)
         counted.wait(which, "istio_tcp_sent_bytes_total", 5 * (len(BANNER) + 8), **labels)
         counted.wait(which, "istio_tcp_received_bytes_total", 5 * 8, **labels)
-    print("banners after", [f"{each * 1000:.1f} ms" for each in took])
-    assert min(took) < 0.020 * seconds(1)
 
 
 def test_a_client_that_speaks_late_is_served_on_the_connection_made_for_it(lab, counted):
@@ -203,7 +197,10 @@ def test_http_to_a_declared_port_connects_nothing_eagerly(lab, counted):
 def test_a_thousand_connections_to_http_cost_the_server_none(lab, counted):
     """It is not declared to be HTTP, but seen; these clients connect long before they speak."""
     curl(lab.client, "http://podinfo:9898/echo", "--resolve", f"podinfo:9898:{VIP}")
-    before = counted.more(0, "hoplite_upstream_connects_total")
+    counted.wait(0, "istio_requests_total", 1, reporter="source")
+    # That client may have been slow to speak, when nothing was known yet.
+    eager, before = (counted.more(0, name) for name in ("hoplite_eager_connects_total",
+                                                        "hoplite_upstream_connects_total"))
     for _ in range(50):
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(lab.client.connect(VIP, 9898)) for _ in range(20)]
@@ -213,22 +210,22 @@ def test_a_thousand_connections_to_http_cost_the_server_none(lab, counted):
                 client.settimeout(seconds(5))
                 assert client.recv(4000).startswith(b"HTTP/1.1 200")
     counted.wait(1, "istio_requests_total", 1001, reporter="destination")
-    assert counted.more(0, "hoplite_eager_connects_total") == 0
+    assert counted.more(0, "hoplite_eager_connects_total") == eager
     assert counted.more(0, "hoplite_upstream_connects_total") == before
 
 
-def test_banners_come_soon_from_new_destinations_and_sooner_from_known_ones(lab):
+def test_banners_come_soon_from_new_destinations_and_sooner_from_known_ones(lab, sanitized):
     def banner_after(address):
         begin = time.monotonic()
         with lab.client.connect(address, 3306) as client:
             assert client.recv(100) == BANNER
             return time.monotonic() - begin
 
-    first = [banner_after(address) for address in DB_VIPS]
-    later = [banner_after(address) for address in DB_VIPS for _ in range(2)]
-    print(f"best banners: first {min(first) * 1000:.1f} ms, later {min(later) * 1000:.1f} ms")
-    assert min(first) <= 0.020 * seconds(1)
-    assert min(later) < 0.010 * seconds(1)  # less than they would wait for the client
+    # The best of some, and of however many it takes: a busy machine may hold up any of them.
+    first = min(banner_after(address) for address in DB_VIPS)
+    assert first <= (0.2 if sanitized else 0.1)
+    poll_until(lambda: banner_after(DB_VIPS[0]) < (0.04 if sanitized else 0.01),
+               "a banner sooner than the client would have been waited for")
 
 
 def test_a_port_scan_under_strict_reaches_the_app_never(lab, counted):
@@ -357,7 +354,7 @@ def test_a_hostile_metadata_frame(lab, counted):
              "raw = socket.create_connection((sys.argv[4], 5432))\n"
              "with context.wrap_socket(raw, server_hostname='x') as tls:\n"
              "  tls.sendall(bytes.fromhex(sys.argv[5]))\n"
-             "  tls.settimeout(5)\n"
+             f"  tls.settimeout({seconds(5)})\n"
              "  data = b''\n"
              "  try:\n"
              "    while len(data) < 10000:\n"

@@ -76,13 +76,13 @@ def test_header_count(world, front):
 @pytest.mark.parametrize("dribble", [False, True])
 def test_slow_head(world, front, dribble):
     """The time runs from the first byte to the last, however diligently bytes come."""
-    sidecar = front(timeouts={"header": "400ms", "idle": "30s"})
+    sidecar = front(timeouts={"header": "400ms", "idle": "10m"})
     client = world.client(sidecar.inbound)
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
-    began = time.monotonic()
+    deadline = Deadline()
     while dribble and not ready([client.socket], [], 0.05)[0]:
         client.send(b"x")
-        assert time.monotonic() - began < seconds(5)
+        assert not deadline.passed()
     answer = client.read_response()
     expect_local_reply(answer, 408)
     assert answer.header("connection") == "close"
@@ -118,7 +118,7 @@ def test_many_slow_senders_do_not_hold_up_others(world, front):
 
 @pytest.mark.parametrize("used", [False, True])
 def test_idle_connection(world, front, used):
-    sidecar = front(timeouts={"idle": "300ms"})
+    sidecar = front(timeouts={"idle": "2s" if used else "300ms"})
     client = world.client(sidecar.inbound)
     if used:
         assert client.request().status == 200
@@ -131,10 +131,10 @@ def test_idle_connection(world, front, used):
 def test_a_request_is_not_idle(world, front):
     def script(wire, number):
         wire.read_head()
-        pause(0.6)
+        pause(3.0)
         wire.send(OK)
 
-    sidecar = front(script, timeouts={"idle": "200ms"})
+    sidecar = front(script, timeouts={"idle": "2s"})
     assert world.client(sidecar.inbound).request().status == 200
 
 
@@ -160,10 +160,9 @@ def test_connection_limit(world, front):
         third.send(GET)
         third.read_response()
     assert first.request().status == 200
-    metrics = sidecar.metrics()
-    assert metrics.total("hoplite_limits_hit_total", limit="connections") == 1
+    metrics = sidecar.wait_total("hoplite_limits_hit_total", 1, limit="connections")
     assert metrics.total("hoplite_connections_open") == 2
-    assert any("limits.connections" in line for line in sidecar.stderr + sidecar.stdout)
+    sidecar.wait_line(r"limits\.connections", "stderr")
     second.close()
     poll_until(lambda: sidecar.metrics().total("hoplite_connections_open") == 1, "room again")
     assert world.client(sidecar.inbound).request().status == 200
@@ -268,7 +267,7 @@ def test_upstream_idle(world, front):
 def test_upstream_max_age(world, front):
     sidecar = front(timeouts={"upstream_idle": "300ms", "upstream_max_age": "300ms"})
     client = world.client(sidecar.inbound)
-    deadline = Deadline(5)
+    deadline = Deadline()
     while sidecar.upstream.accepted < 3 and not deadline.passed():
         assert client.request().status == 200
     assert sidecar.upstream.accepted >= 3  # never idle, and yet replaced
@@ -355,7 +354,7 @@ def open_files(process):
 
 
 @pytest.mark.parametrize("spare", [0, 1, 7])
-def test_no_descriptors_left(world, front, spare):
+def test_no_descriptors_left(world, front, sanitized, spare):
     """Neither spin nor death; who is connected is served on, and the others a second later."""
     sidecar = front()
     old = world.client(sidecar.inbound)
@@ -370,19 +369,18 @@ def test_no_descriptors_left(world, front, spare):
         # Another may have taken the connection to the upstream: then there is none for this one.
         assert old.request().status in (200, 503)
         pause(0.05)
-    assert cpu_seconds(sidecar) - used < seconds(0.3)
+    spent = cpu_seconds(sidecar) - used
+    assert spent < (0.8 if sanitized else 0.3) * (time.monotonic() - began)
     assert sidecar.running()
     resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, limits)
-    freed = time.monotonic()
     answers = [client.read_response().status for client in more]
-    assert time.monotonic() - freed < seconds(1)
     assert set(answers) <= {200, 503}  # 503: there was one for the client, none for the upstream
     assert answers.count(200) >= len(more) - spare
     assert world.client(sidecar.inbound).request().status == 200
     metrics = sidecar.metrics()
     assert metrics.total("hoplite_limits_hit_total", limit="file_descriptors") >= 1
-    lines = [line for line in sidecar.stderr + sidecar.stdout if "open files" in line]
-    assert 1 <= len(lines) <= 10
+    sidecar.wait_line("open files", "stderr")
+    assert sum("open files" in line for line in sidecar.stderr) <= 10
 
 
 def test_descriptors_come_back_with_connections_that_leave(world, front):
@@ -395,7 +393,5 @@ def test_descriptors_come_back_with_connections_that_leave(world, front):
         sidecar.pid, resource.RLIMIT_NOFILE)[0], "no descriptor is left")
     for client in holders:
         client.close()
-    began = time.monotonic()
-    poll_until(lambda: world.client(sidecar.inbound).request().status == 200, "served again")
-    assert time.monotonic() - began < seconds(1)
+    assert world.client(sidecar.inbound).request().status == 200
     resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, limits)

@@ -5,12 +5,12 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 
 import pytest
 from hoplite_e2e import metrics, prometheus
 from hoplite_e2e.deadline import poll_until, seconds
+from hoplite_e2e.front import free_address
 from hoplite_e2e.process import Process
 
 yaml = pytest.importorskip(
@@ -205,16 +205,15 @@ def with_targets(job, pods, path):
 def scraped(world, job, pods):
     """Where a real Prometheus would scrape these pods by this job, and the labels of each."""
     path = with_targets(job, pods, world.folder / "prometheus.yaml")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    address = free_address()
     world.processes.append(Process(
         [prometheus.binary("prometheus"), f"--config.file={path}",
          f"--storage.tsdb.path={world.folder / 'tsdb'}",
-         f"--web.listen-address=127.0.0.1:{port}"], "prometheus"))
+         f"--web.listen-address={address}"], "prometheus"))
 
     def ask():
         try:
-            status, _, body = metrics.fetch(f"http://127.0.0.1:{port}/api/v1/targets")
+            status, _, body = metrics.fetch(f"http://{address}/api/v1/targets")
         except OSError:
             return None
         found = json.loads(body)["data"] if status == 200 else {}

@@ -10,6 +10,7 @@ import pytest
 from hoplite_e2e import tls
 from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.forge import Forge
+from hoplite_e2e.front import free_address
 from hoplite_e2e.topology import inbound_config
 
 CLIENT = "spiffe://cluster.local/ns/default/sa/client"
@@ -65,8 +66,7 @@ def test_neither_is_delayed(world, sanitized):
     """No detection timeout is in the way of a request's first bytes: well below any usual one."""
     it = Permissive(world, timeouts={"tls": "60s", "idle": "60s"})
     for make in (it.plain, lambda: it.secure(it.client_identity)):
-        quickest = min(timed(make) for _ in range(5))
-        assert quickest < (0.4 if sanitized else 0.1)
+        poll_until(lambda: timed(make) < (0.4 if sanitized else 0.1), "one that is quick")
 
 
 def timed(make):
@@ -141,8 +141,8 @@ def test_silent_connection_is_idle(world):
     begin = time.monotonic()
     it.plain().expect_end()
     assert time.monotonic() - begin > 0.35
+    it.sidecar.wait_total("hoplite_timeouts_total", 1, timeout="idle")
     assert it.causes() == {}
-    assert it.sidecar.metrics().total("hoplite_timeouts_total", timeout="idle") == 1
 
 
 @pytest.mark.parametrize("garbage", [
@@ -300,9 +300,10 @@ def test_large_transfer_passes(world, sanitized):
 
 
 def test_pass_with_the_app_gone(world):
-    gone = world.raw_server(lambda wire, number: None)
-    gone.stop()
-    it = Permissive(world, gone, other_tls="pass")
+    class Gone:
+        address = free_address()
+
+    it = Permissive(world, Gone(), other_tls="pass")
     with pytest.raises((ssl.SSLError, ConnectionError)):
         it.secure(alpn=("http/1.1",))
     assert it.plain().request().status == 503
@@ -315,6 +316,7 @@ def test_passed_connections_end_when_strict_begins(world):
     assert client.request().status == 200
     it.sidecar.reload(inbound_config(app.address, mtls=it.identity.mtls("strict")))
     client.expect_end()
+    it.sidecar.wait_line("configuration taken", "stderr")
     refused = tls.refusal(it.port, tls.client_context(it.authority.ca, alpn=("http/1.1",)))
     assert refused.alert == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 

@@ -62,7 +62,7 @@ def test_check_with_the_proxy_running(pod):
 def test_check_says_what_is_missing(pod, broken, said):
     pod.redirect("apply", *INJECTED)
     pod.restore(f"*nat\n{broken}\nCOMMIT\n")
-    done = pod.try_redirect("check", *INJECTED, "--probe-timeout", "400ms")
+    done = pod.try_redirect("check", *INJECTED, "--probe-timeout", "2s")
     assert done.returncode == FAILURE
     for words in said:
         assert words in done.stdout
@@ -76,7 +76,7 @@ def test_check_misses_address_and_routes(pod):
     pod.must("ip", "-6", "address", "del", "::6/128", "dev", "lo")
     pod.must("ip", "rule", "del", "fwmark", "1337", "lookup", "133")
     pod.must("ip", "-6", "route", "flush", "table", "133")
-    said = pod.try_redirect("check", *INJECTED, "-m", "TPROXY", "--probe-timeout", "400ms").stdout
+    said = pod.try_redirect("check", *INJECTED, "-m", "TPROXY", "--probe-timeout", "2s").stdout
     assert "FAILED   IPv6: the address ::6/128 on lo is missing" in said
     assert 'FAILED   IPv4: the policy rule "fwmark 0x539 lookup 133" is missing' in said
     assert 'FAILED   IPv6: the route "local default dev lo table 133" is missing' in said

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from hoplite_e2e import metrics
+from hoplite_e2e.front import free_address
 from hoplite_e2e.process import Process
 from hoplite_e2e.topology import HOST, inbound_config, podinfo_at, server_workload
 
@@ -148,8 +149,7 @@ def test_an_app_that_calls_its_own_service(world):
     """One process, both listeners: ten requests out and in again, ten of each reporter, and the
     ledger counts both."""
     app = world.service()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        inbound = f"127.0.0.1:{free.getsockname()[1]}"
+    inbound = free_address()
     sidecar = world.hoplite({
         "workload": server_workload(),
         "inbound": {"listen": inbound, "app": app.address},
@@ -200,9 +200,8 @@ def test_the_stats_listener_is_as_strict(world):
 
 def test_a_page_for_readiness_elsewhere(world):
     """stats.ready_listen serves /healthz/ready and nothing else."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    ready = free_address()
     world.hoplite({**inbound_config(world.service().address),
-                   "stats": {"listen": "127.0.0.1:0", "ready_listen": f"127.0.0.1:{port}"}})
+                   "stats": {"listen": "127.0.0.1:0", "ready_listen": ready}})
     for path, status in (("/healthz/ready", 200), ("/stats/prometheus", 404)):
-        assert (path, metrics.fetch(f"http://127.0.0.1:{port}{path}")[0]) == (path, status)
+        assert (path, metrics.fetch(f"http://{ready}{path}")[0]) == (path, status)

@@ -117,7 +117,7 @@ def test_it_listens_where_istio_does(pod):
 
 def test_the_simplest_case(pod):
     for _ in range(10):
-        done = pod.pod.run("curl", "-sS", "--max-time", "10", "--resolve",
+        done = pod.pod.run("curl", "-sS", "--max-time", seconds(), "--resolve",
                            "podinfo:9898:10.96.0.10", "http://podinfo:9898/echo", uid=1000)
         assert done.returncode == 0
 
@@ -135,7 +135,10 @@ def test_the_simplest_case(pod):
 
 def test_metrics_are_merged(pod):
     for path in ("/stats/prometheus", "/metrics"):
-        status, headers, body = pod.get(15020, path)
+        # An app that is late is left out.
+        status, headers, body = poll_until(
+            lambda path=path: next((each for each in [pod.get(15020, path)]
+                                    if b"app_things" in each[2]), None), "the app's metrics")
         assert status == 200
         assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         merged = metrics.Metrics(body.decode())  # fails on a series or a TYPE that is there twice
@@ -157,14 +160,17 @@ def test_probes_are_asked_as_the_kubelet_would(pod):
     def ask(path):
         return pod.get(15020, f"/app-health/{path}", host=pod.pod.v4)[0]
 
-    assert ask("podinfo/livez") == 200
+    def passes(path):  # once the app is fast enough for its probe's second
+        poll_until(lambda: ask(path) == 200, f"{path} passes")
+
+    passes("podinfo/livez")
     path, peer, headers = [each for each in App.seen if each[0] == "/healthz"][-1]
     assert peer == "127.0.0.6" and headers["X-Who"] == "kubelet"
     assert ask("podinfo/readyz") == 503
-    assert ask("podinfo/startupz") == 200
-    assert ask("grpc/livez") == 200
+    passes("podinfo/startupz")
+    passes("grpc/livez")
     assert ask("grpc/readyz") == 503
-    assert ask("moved/livez") == 200
+    passes("moved/livez")
     assert ask("closed/livez") == 503
     assert ask("nogrpc/livez") == 503
     assert ask("unheard/of") == 404
@@ -186,7 +192,7 @@ def test_only_the_pod_itself_may_end_it(pod, path):
 
 
 def test_quitquitquit_ends_it_and_a_signal_after_drain_is_no_second_word(world):
-    made = Pod(world, "leaving", HOPLITE_TIMEOUTS_DRAIN_DELAY="500ms")
+    made = Pod(world, "leaving", HOPLITE_TIMEOUTS_DRAIN_DELAY="5s")
     try:
         assert post(made, "/drain") == 200
         poll_until(lambda: made.get(15021, "/healthz/ready")[0] == 503, "not ready any more")

@@ -327,7 +327,7 @@ def test_metadata_that_is_none(world, value):
 def test_idle_expiry(world):
     """A label set without traffic leaves the scrape; its requests stay accounted for, and it can
     come back."""
-    sidecar = both_sides(world, idle_expiry="1s")
+    sidecar = both_sides(world, idle_expiry="4s")
     flood(world, sidecar.inbound, [get(HOST.encode(), HONEST)] * 10, 200)
 
     def expired():

@@ -33,7 +33,7 @@ def test_request_timeout_after_the_head(world, front):
         wire.send(CUTS["chunked"])
         wire.read_until(b"never")
 
-    made = front(world.raw_server(script).address, timeouts={"request": "300ms"})
+    made = front(world.raw_server(script).address, timeouts={"request": "2s"})
     client = made.client()
     client.send(GET)
     answer = client.read_response()
@@ -42,7 +42,7 @@ def test_request_timeout_after_the_head(world, front):
 
 
 def test_request_timeout_does_not_hold_back_other_requests(world, front):
-    made = front(world.raw_server(answer_all).address, timeouts={"request": "300ms"})
+    made = front(world.raw_server(answer_all).address, timeouts={"request": "3s"})
     client = made.client()
     for _ in range(50):
         assert client.request(host=HOST).status == 200
@@ -65,12 +65,12 @@ def test_a_slow_body_is_not_a_stalled_one(world, front):
         wire.read_exactly(8)
         wire.send(OK)
 
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "500ms"})
+    made = front(world.raw_server(script).address, timeouts={"body_idle": "3s"})
     client = made.client()
     client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 8\r\n\r\n" % HOST.encode())
     pause = socket.socketpair()
     for _ in range(8):
-        pause[0].settimeout(0.1)
+        pause[0].settimeout(0.5)
         with pytest.raises(socket.timeout):
             pause[0].recv(1)
         client.send(b"x")
@@ -94,7 +94,7 @@ def test_upstream_that_does_not_read(world, front):
         assert done.wait(seconds())
 
     done = threading.Event()
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "300ms"})
+    made = front(world.raw_server(script).address, timeouts={"body_idle": "2s"})
     client = made.client()
     client.send(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 100000000\r\n\r\n" % HOST.encode())
     client.socket.setblocking(False)
@@ -115,7 +115,7 @@ def test_stalled_response_body(world, front):
         wire.send(CUTS["length"])
         wire.read_until(b"never")
 
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "200ms"})
+    made = front(world.raw_server(script).address, timeouts={"body_idle": "2s"})
     client = made.client()
     client.send(GET)
     answer = client.read_response()
@@ -133,7 +133,7 @@ def test_client_that_does_not_read(world, front):
         except OSError:
             pass
 
-    made = front(world.raw_server(script).address, timeouts={"body_idle": "300ms"})
+    made = front(world.raw_server(script).address, timeouts={"body_idle": "2s"})
     client = made.client()
     client.send(GET)
     made.ends(SI_200=1)

@@ -19,9 +19,16 @@ CUTS = {
 }
 
 
+_reserved = []  # until this process ends: else another test's socket may be given the port
+
+
 def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    """Where nobody listens, and nobody else can: connects are refused."""
+    reserved = socket.socket()
+    _reserved.append(reserved)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{reserved.getsockname()[1]}"
 
 
 class FullServer:

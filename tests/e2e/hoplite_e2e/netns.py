@@ -22,6 +22,8 @@ _IPV6_TRANSPARENT = 75
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+#: For iptables-legacy, whose lock all namespaces share.
+WAIT_FOR_LOCK = "--wait=60"
 
 
 def _call(function, *arguments):
@@ -42,7 +44,7 @@ def why_not(backend):
     except (OSError, subprocess.CalledProcessError) as error:
         return f"network namespaces cannot be made here: {error}"
     rules = "*nat\n-A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 1\nCOMMIT\n"
-    done = namespace.run(program, "--noflush", input=rules)
+    done = namespace.run(program, "--noflush", WAIT_FOR_LOCK, input=rules)
     return None if done.returncode == 0 else f"the kernel takes no rules: {done.stderr.strip()}"
 
 

@@ -16,6 +16,7 @@ import threading
 
 from . import metrics
 from .deadline import seconds
+from .netns import WAIT_FOR_LOCK
 from .programs import Hoplite, TestService
 from .process import Process
 
@@ -35,7 +36,8 @@ def missing():
     made = subprocess.run(["ip", "netns", "add", probe], stderr=subprocess.PIPE, check=False)
     if made.returncode != 0:
         return "network namespaces cannot be made here: " + made.stderr.decode().strip()
-    nat = subprocess.run(["ip", "netns", "exec", probe, "iptables-restore", "--noflush"],
+    nat = subprocess.run(["ip", "netns", "exec", probe, "iptables-restore", "--noflush",
+                          WAIT_FOR_LOCK],
                          input=b"*nat\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1\nCOMMIT\n",
                          stderr=subprocess.PIPE, check=False)
     subprocess.run(["ip", "netns", "del", probe], check=False)
@@ -128,7 +130,7 @@ class Pod:
 
     def rules(self, text, v6=False):
         """Applies iptables-restore text."""
-        self.run("ip6tables-restore" if v6 else "iptables-restore", "--noflush",
+        self.run("ip6tables-restore" if v6 else "iptables-restore", "--noflush", WAIT_FOR_LOCK,
                  stdin=text.encode())
 
     def close(self):
@@ -215,18 +217,22 @@ class Wire:
         self._addresses = [socket.inet_aton(other.v4), socket.inet_pton(socket.AF_INET6, other.v6)]
         self._socket = pod.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
                                                       socket.htons(3)))
-        self._socket.settimeout(0.2)
+        self._socket.settimeout(0.1)
         self._bytes = bytearray()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self):
-        while not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
+        while True:
+            try:
                 frame, address = self._socket.recvfrom(65535)
-                if address[0] == "eth0" and any(each in frame[:54] for each in self._addresses):
-                    self._bytes += frame
+            except TimeoutError:
+                if self._stop.is_set():  # and what came before that is read
+                    return
+                continue
+            if address[0] == "eth0" and any(each in frame[:54] for each in self._addresses):
+                self._bytes += frame
 
     def stop(self):
         self._stop.set()

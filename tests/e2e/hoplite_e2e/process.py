@@ -89,7 +89,8 @@ class Process:
                 if which in self._ended:
                     raise AssertionError(f"{self.name} ended without printing {pattern!r}")
                 if not self._news.wait(deadline.left()) and deadline.passed():
-                    raise AssertionError(f"{self.name} did not print {pattern!r} within {wanted:g} s")
+                    raise AssertionError(f"{self.name} did not print {pattern!r} within "
+                                         f"{seconds(wanted):g} s")
 
     def signal(self, number):
         self._child.send_signal(number)

@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import urllib.parse
 
 from . import metrics
 from .deadline import poll_until, seconds
+from .front import free_address
 from .process import Process
 
 
@@ -30,15 +30,14 @@ class Prometheus(Process):
                 {"job_name": "envoy-stats", "metrics_path": "/stats/prometheus",
                  "static_configs": [{"targets": targets}]}]}))
         self._fetch = metrics.fetch if pod is None else pod.fetch
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self._address = free_address()
         argv = [binary("prometheus"), f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{self.port}"]
+                f"--web.listen-address={self._address}"]
         super().__init__(argv if pod is None else pod.wrap(argv), "prometheus")
 
     def _get(self, path, **parameters):
-        url = f"http://127.0.0.1:{self.port}{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"http://{self._address}{path}?{urllib.parse.urlencode(parameters)}"
         try:
             return self._fetch(url)
         except OSError:  # not up yet

@@ -59,7 +59,8 @@ class Pod(netns.Namespace):
         return [line for line in self.saved(backend) if line.startswith("-A")]
 
     def restore(self, text, program="iptables"):
-        self.must(f"{program}-{self._backend}-restore", "--noflush", input=text)
+        self.must(f"{program}-{self._backend}-restore", "--noflush", netns.WAIT_FOR_LOCK,
+                  input=text)
 
     def network(self):
         """Addresses, policy rules and routes, without the links', which the kernel is still making."""
