@@ -2,6 +2,7 @@
 // Not locale-aware, on purpose.
 #include "proxy/http/text.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -26,6 +27,16 @@ std::uint64_t to_lower8(std::uint64_t text) noexcept {
   const std::uint64_t past_z = low + kEach * (0x80 - 'Z' - 1);
   const std::uint64_t upper = (from_a ^ past_z) & ~text & kEach * 0x80;
   return text | upper >> 2;
+}
+
+// Whether any of eight characters is below 0x20, or 0x7f. Bit 7 as above; what has it set in the
+// text itself (obs-text) is no control character.
+bool has_control8(std::uint64_t text) noexcept {
+  constexpr std::uint64_t kEach = 0x0101010101010101;
+  const std::uint64_t low = text & kEach * 0x7f;
+  const std::uint64_t from_space = low + kEach * (0x80 - 0x20);
+  const std::uint64_t is_delete = low + kEach;
+  return ((~from_space | is_delete) & ~text & kEach * 0x80) != 0;
 }
 
 template <class Word>
@@ -70,11 +81,19 @@ bool is_token(std::string_view text) noexcept {
 }
 
 bool is_field_value(std::string_view text) noexcept {
-  for (const char c : text) {
+  const auto allowed = [](char c) {
     const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
+    return (byte >= 0x20 && byte != 0x7f) || byte == '\t';
+  };
+  while (text.size() >= 8) {
+    // A word with a tab or worse in it is looked at again, character by character.
+    if (has_control8(load<std::uint64_t>(text.data())) &&
+        !std::ranges::all_of(text.substr(0, 8), allowed)) {
+      return false;
+    }
+    text.remove_prefix(8);
   }
-  return true;
+  return std::ranges::all_of(text, allowed);
 }
 
 std::string_view trim_ows(std::string_view text) noexcept {

@@ -110,9 +110,11 @@ void FieldsReader::take_pseudo(std::string_view name, std::string_view value) {
 
 void FieldsReader::take_field(std::string_view name, std::string_view value) {
   regular_seen_ = true;
-  if (fault_ = fault_of_name(name); fault_ != Fault::none) return;
-  if (fault_ = fault_of_value(value); fault_ != Fault::none) return;
   const NameId id = http::find_name(name);
+  // Spelled as in the table it is a token, and in lower case.
+  const bool known = id != NameId::other && name == http::name_text(id);
+  if (fault_ = known ? Fault::none : fault_of_name(name); fault_ != Fault::none) return;
+  if (fault_ = fault_of_value(value); fault_ != Fault::none) return;
   if (fault_ = fault_of_field(id, value); fault_ != Fault::none) return;
   // RFC 9113 8.2.3: the pieces of one Cookie become one again.
   if (id == NameId::cookie) {
@@ -127,7 +129,11 @@ void FieldsReader::take_field(std::string_view name, std::string_view value) {
     fault_ = kind_ == Kind::trailers ? Fault::too_many_trailers : Fault::too_many_headers;
     return;
   }
-  headers_->add(name, value);
+  if (known) {
+    headers_->add(id, value);
+  } else {
+    headers_->add(name, value);
+  }
 }
 
 void FieldsReader::join_cookies() {

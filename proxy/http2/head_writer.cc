@@ -8,11 +8,22 @@
 
 namespace proxy::http2 {
 
-void HeadWriter::add(std::string_view name, std::string_view value) {
+namespace {
+
+// What is new with every request would only push out of HPACK's table what repeats. Envoy's and our
+// own metadata headers are the longest there, and always the same.
+std::uint8_t indexing(http::NameId id) noexcept {
+  const bool unique = id == http::NameId::x_request_id || id == http::NameId::traceparent;
+  return unique ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
+}
+
+}  // namespace
+
+void HeadWriter::add(std::string_view name, std::string_view value, std::uint8_t flags) {
   const auto bytes = [](std::string_view text) {
     return const_cast<std::uint8_t*>(reinterpret_cast<const std::uint8_t*>(text.data()));
   };
-  fields_.push_back({bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE});
+  fields_.push_back({bytes(name), bytes(value), name.size(), value.size(), flags});
 }
 
 void HeadWriter::add_status(unsigned status) {
@@ -31,7 +42,7 @@ void HeadWriter::add_fields(const http::HeaderMap& headers, std::string_view lef
     if (field.removed) continue;
     const std::string_view name = headers.name(field);
     if (!left_out.empty() && http::equals_ignore_case(name, left_out)) continue;
-    add(name, headers.value(field));
+    add(name, headers.value(field), indexing(field.id));
   }
 }
 

@@ -29,7 +29,8 @@ class HeadWriter {
   std::size_t size() const noexcept { return fields_.size(); }
 
  private:
-  void add(std::string_view name, std::string_view value);
+  void add(std::string_view name, std::string_view value,
+           std::uint8_t flags = NGHTTP2_NV_FLAG_NONE);
   void add_status(unsigned status);
   void add_length(std::uint64_t bytes);
   void add_fields(const http::HeaderMap& headers, std::string_view left_out);

@@ -9,6 +9,7 @@
 
 #include "proxy/base/assert.h"
 #include "proxy/http2/callbacks.h"
+#include "proxy/http2/session_memory.h"
 
 namespace proxy::http2 {
 namespace {
@@ -49,8 +50,10 @@ Session::~Session() {
 void Session::create() {
   const int made =
       role_ == Role::server
-          ? nghttp2_session_server_new2(&session_, session_callbacks(), this, session_option())
-          : nghttp2_session_client_new2(&session_, session_callbacks(), this, session_option());
+          ? nghttp2_session_server_new3(&session_, session_callbacks(), this, session_option(),
+                                        session_memory())
+          : nghttp2_session_client_new3(&session_, session_callbacks(), this, session_option(),
+                                        session_memory());
   ASSERT(made == 0);
   if (made != 0) session_ = nullptr;
 }

@@ -1,4 +1,4 @@
-// The comparison without case, against the plain way of doing it.
+// The comparison without case, and the characters of values, against the plain way of doing it.
 // Not the lists and tokens: those are tried by the tests of what reads them.
 #include "proxy/http/text.h"
 
@@ -40,6 +40,23 @@ TEST_CASE("only the letters of ASCII have a case", "[http]") {
         if (equals_ignore_case(left, right) == same_slowly(left, right)) continue;
         CAPTURE(size, a, b);
         FAIL("differs from the plain comparison");
+      }
+    }
+  }
+}
+
+TEST_CASE("a control character makes no field value, wherever it stands", "[http]") {
+  for (std::size_t size = 1; size <= 25; ++size) {
+    for (std::size_t at = 0; at < size; ++at) {
+      for (unsigned c = 0; c < 256; ++c) {
+        for (const char around : {'a', '\t', '\x80'}) {
+          std::string text(size, around);
+          text[at] = static_cast<char>(c);
+          const bool allowed = c == '\t' || (c >= 0x20 && c != 0x7f);
+          if (is_field_value(text) == allowed) continue;
+          CAPTURE(size, at, c, around);
+          FAIL("differs from RFC 9110 5.5");
+        }
       }
     }
   }
