@@ -102,7 +102,7 @@ def test_an_upstream_that_hangs_up(world):
 
 
 def test_a_request_that_takes_too_long(world, server):
-    sidecar, target = outbound(world, server.address, timeouts={"request": "300ms"})
+    sidecar, target = outbound(world, server.address, timeouts={"request": "2s"})
     with open_channel(target) as channel:
         call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=limit())
         assert status_of(lambda: next(call)) == (CODE.DEADLINE_EXCEEDED, "upstream request timeout")
@@ -142,8 +142,8 @@ def test_a_deadline_is_enforced(world, tmp_path, kind):
     cancelled = []
     way = Way(world, kind, world.raw_server(only_reads).address)
     began = time.monotonic()
-    answer = raw_call(tmp_path, way.target, CHECK, headers=["grpc-timeout: 300m"])
-    assert time.monotonic() - began >= 0.35
+    answer = raw_call(tmp_path, way.target, CHECK, headers=["grpc-timeout: 2S"])
+    assert time.monotonic() - began >= 2.05
     assert answer[":status"] == "200"
     assert answer["content-type"] == "application/grpc"
     assert answer["grpc-status"] == "4"
@@ -165,7 +165,7 @@ def test_an_answer_in_time_is_the_servers(world, server, tmp_path):
 
 def test_a_stream_that_has_begun_ends_with_our_status(world, tmp_path):
     way = Way(world, "one", world.service().grpc_address)
-    answer = raw_call(tmp_path, way.target, WATCH, headers=["grpc-timeout: 200000u"])
+    answer = raw_call(tmp_path, way.target, WATCH, headers=["grpc-timeout: 2000000u"])
     assert answer.body == b"\0\0\0\0\x02\x08\x01"
     assert answer["grpc-status"] == "4"
     assert answer["grpc-message"] == "deadline exceeded"
@@ -183,7 +183,7 @@ def test_a_malformed_deadline_is_left_to_the_server(world, tmp_path, text):
 def test_a_clients_own_deadline(world, server):
     way = Way(world, "two", server.address)
     with way.channel() as channel:
-        call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=0.3)
+        call = interop.Stub(channel).StreamingOutputCall(sleeping(60), timeout=3)
         code, _ = status_of(lambda: next(call))
     assert code == CODE.DEADLINE_EXCEEDED
     poll_until(lambda: server.ended, "the server to be told")

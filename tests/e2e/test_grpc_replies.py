@@ -77,9 +77,9 @@ FAILURES = {
     "UC": (hangs_up, ("http1", "http2"), {}, "UC", 14,
            "upstream closed the connection before the response"),
     "UR": (resets, ("http2",), {}, "UR", 14, "upstream reset the stream"),
-    "UT": (is_silent, ("http1", "http2"), {"timeouts": {"request": "300ms"}}, "UT", 4,
+    "UT": (is_silent, ("http1", "http2"), {"timeouts": {"request": "2s"}}, "UT", 4,
            "upstream request timeout"),
-    "SI": (is_silent, ("http1",), {"timeouts": {"body_idle": "300ms", "tunnel_idle": "300ms"}},
+    "SI": (is_silent, ("http1",), {"timeouts": {"body_idle": "1s", "tunnel_idle": "1s"}},
            "SI", 4, "stream idle for too long"),
 }
 ROWS = [pytest.param(version, protocol, *FAILURES[name], id=f"{name}-{version}-{protocol}")

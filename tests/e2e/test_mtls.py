@@ -3,6 +3,7 @@
 import re
 import ssl
 import subprocess
+import time
 
 import pytest
 
@@ -165,10 +166,12 @@ def test_client_that_leaves_in_the_handshake(world):
 def test_lines_are_rate_limited_and_counts_are_not(world):
     strict = Strict(world, workers=1)
     context = strict.context()
+    began = time.monotonic()
     for _ in range(40):
         assert tls.refusal(strict.port, context).alert == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
     strict.sidecar.wait_total(HANDSHAKES, 40, direction="inbound", cause="no_certificate")
-    assert sum("no_certificate" in line for line in strict.sidecar.stderr) == 5
+    most = 5 * (1 + int((time.monotonic() - began) / 10))  # five in ten seconds
+    assert 5 <= sum("no_certificate" in line for line in strict.sidecar.stderr) <= most
     # Another cause still has its own lines.
     client = world.client(strict.port)
     client.send(b"GET / HTTP/1.1\r\n\r\n")
