@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 
+from hoplite_e2e import http2 as h2
 from hoplite_e2e import interop
 from hoplite_e2e.calls import HOST, Way, check_calls, counted, open_channel, raw_call, status_of
 from hoplite_e2e.deadline import poll_until, seconds
@@ -17,11 +18,6 @@ from hoplite_e2e.topology import Pair, inbound_config, outbound_config, podinfo_
 CODE = grpc.StatusCode
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-CANCEL = b"\0\0\4\3\0\0\0\0\1\0\0\0\x08"  # RST_STREAM on the first stream
-# HEADERS on the first stream: 200, application/grpc.
-RESPONSE = b"\0\0\x14\1\4\0\0\0\1\x88\x0f\x10\x10application/grpc"
 SLEEP = f"/{interop.SERVICE}/StreamingOutputCall"
 
 
@@ -94,7 +90,7 @@ def test_too_many_wait(world):
 
 
 def test_an_upstream_that_hangs_up(world):
-    upstream = world.raw_server(lambda wire, number: wire.read_exactly(len(PREFACE)))
+    upstream = world.raw_server(lambda wire, number: wire.read_exactly(len(h2.PREFACE)))
     sidecar, target = outbound(world, upstream.address)
     code, _ = failure(target)
     assert code == CODE.UNAVAILABLE
@@ -135,8 +131,8 @@ def check_late(sidecar):
 def test_a_deadline_is_enforced(world, tmp_path, kind):
     """Between a client and a server neither of which knows of it; the server is told at once."""
     def only_reads(wire, number):
-        wire.send(SETTINGS)
-        wire.read_until(CANCEL)
+        wire.send(h2.settings())
+        wire.read_until(h2.rst_stream(1))
         cancelled.append(number)
 
     cancelled = []
@@ -153,6 +149,29 @@ def test_a_deadline_is_enforced(world, tmp_path, kind):
     assert metrics.total("hoplite_timeouts_total", timeout="grpc_deadline") == 1
     for sidecar in way.sidecars[1:]:
         check_late(sidecar)
+
+
+def test_a_deadline_passes_while_connecting(world, tmp_path):
+    with FullServer() as full:
+        sidecar, target = outbound(world, full.address, timeouts={"connect": "60s"})
+        answer = raw_call(tmp_path, target, CHECK, headers=["grpc-timeout: 300m"])
+        assert (answer[":status"], answer["grpc-status"]) == ("200", "4")
+        check_calls(sidecar, {("200", "UT", "4"): 1}, reporter="source")
+
+
+def test_a_deadline_passes_while_the_client_sends(world):
+    """The reply ends a call whose request has no end yet, and the connection serves the next one."""
+    way = Way(world, "two", world.service().grpc_address)
+    client = h2.Client(world.client(int(way.target.split(":")[1])))
+    head = {"method": "POST", "path": CHECK, "authority": HOST}
+    grpc_type = ("content-type", "application/grpc")
+    stream = client.request(headers=[grpc_type, ("grpc-timeout", "300m")], end=False, **head)
+    client.send(h2.data(stream, b"\0\0\0"))
+    answer = client.response(stream)
+    assert (answer.status, answer.header("grpc-status"), answer.complete) == (200, "4", True)
+    assert dict(client.ask(headers=[grpc_type], body=bytes(5), **head).trailers)["grpc-status"] == "0"
+    metrics = wait_idle(way.sidecars[0])
+    assert counted(metrics) == {("200", "UT", "4"): 1, ("200", "-", "0"): 1}
 
 
 def test_an_answer_in_time_is_the_servers(world, server, tmp_path):
@@ -226,15 +245,13 @@ def test_the_client_learns_at_once_that_its_server_died(world, kind):
 def test_the_client_learns_at_once_that_its_server_cancelled(world, begun):
     """Before the response it is an answer of ours, as in Envoy; within, a cancellation as well."""
     def cancels(wire, number):
-        wire.send(SETTINGS)
-        wire.read_exactly(len(PREFACE))
-        while (head := wire.read_exactly(9))[3] != 1:  # until HEADERS
-            wire.read_exactly(int.from_bytes(head[:3], "big"))
+        server = h2.Server(wire)
+        stream = server.next_request()
         if begun:
-            wire.send(RESPONSE)
+            server.respond(stream, 200, b"", [("content-type", "application/grpc")], end=False)
             assert arrived.wait(seconds())
-        wire.send(CANCEL)
-        wire.read_to_end(seconds(20))
+        server.send(h2.rst_stream(stream))
+        server.expect_end(60)
 
     arrived = threading.Event()
     way = Way(world, "two", world.raw_server(cancels).address)
