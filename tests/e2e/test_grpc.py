@@ -222,7 +222,7 @@ def test_what_is_not_grpc_counts_as_http(two, tmp_path, kind):
 
 @pytest.mark.parametrize("between", ["auto", "http2"])
 def test_calls_cross_to_and_from_http1(world, tmp_path, between):
-    """A call over HTTP/1 to a service that speaks HTTP/2: messages, trailers and labels are kept."""
+    """A call over HTTP/1 to a service of HTTP/2: messages, trailers and labels are kept."""
     app = world.service(name="podinfo")
     server = world.hoplite(inbound_config(app.grpc_address, inbound={
         "listen": "127.0.0.1:0", "app": app.grpc_address, "protocol": "http2"}))

@@ -160,7 +160,7 @@ def test_a_deadline_passes_while_connecting(world, tmp_path):
 
 
 def test_a_deadline_passes_while_the_client_sends(world):
-    """The reply ends a call whose request has no end yet, and the connection serves the next one."""
+    """The reply ends a call whose request has no end yet; its connection serves the next one."""
     way = Way(world, "two", world.service().grpc_address)
     client = h2.Client(world.client(int(way.target.split(":")[1])))
     head = {"method": "POST", "path": CHECK, "authority": HOST}
@@ -169,7 +169,8 @@ def test_a_deadline_passes_while_the_client_sends(world):
     client.send(h2.data(stream, b"\0\0\0"))
     answer = client.response(stream)
     assert (answer.status, answer.header("grpc-status"), answer.complete) == (200, "4", True)
-    assert dict(client.ask(headers=[grpc_type], body=bytes(5), **head).trailers)["grpc-status"] == "0"
+    answer = client.ask(headers=[grpc_type], body=bytes(5), **head)
+    assert ("grpc-status", "0") in answer.trailers
     metrics = wait_idle(way.sidecars[0])
     assert counted(metrics) == {("200", "UT", "4"): 1, ("200", "-", "0"): 1}
 

@@ -74,7 +74,7 @@ def test_a_stream_outlives_its_connections_age(world, servers):
 
 
 def test_a_server_of_one_stream_at_a_time(world, servers):
-    """More calls at once than it takes on a connection: they get others, and the client knows none."""
+    """More calls at once than it takes on a connection: they get others, unseen by the client."""
     server = servers(options=[("grpc.max_concurrent_streams", 1)])
     way = Way(world, "two", server.address)
     with way.channel() as channel:
