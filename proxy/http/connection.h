@@ -45,7 +45,8 @@ class ClientConnectionOwner {
  public:
   virtual ~ClientConnectionOwner() = default;
   // A slot became free: the connection may be used again (never told when it will close instead).
-  // HTTP/2 tells it as well when the peer's settings have come.
+  // HTTP/2 tells it as well whenever the peer's settings have come, whatever they leave of the
+  // slots, and when the last stream has ended.
   virtual void on_available(ClientConnection& connection) = 0;
   // Last, as for servers. Also told for an idle connection whose peer closed it or spoke unasked.
   virtual void on_closed(ClientConnection& connection, Error why) = 0;

@@ -79,6 +79,7 @@ struct Callbacks {
           if (!session.draining_) session.end_timer_.stop();
         } else {
           session.settings_received_ = true;
+          session.settings_came();
           session.resume();
         }
         return 0;

@@ -88,20 +88,21 @@ bool ClientConnection::takes_extended_connect() const noexcept {
                                          native(), NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
 }
 
+std::size_t ClientConnection::stream_limit() const noexcept {
+  const std::size_t theirs = peer_settings_received()
+                                 ? nghttp2_session_get_remote_settings(
+                                       native(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                                 : options_.streams_before_settings;
+  return std::min<std::size_t>(options_.max_concurrent_streams, theirs);
+}
+
 std::size_t ClientConnection::free_slots() const noexcept {
   if (!is_open() || draining() || peer_is_leaving()) return 0;
-  std::size_t limit = options_.max_concurrent_streams;
-  if (peer_settings_received()) {
-    limit = std::min<std::size_t>(limit, nghttp2_session_get_remote_settings(
-                                             native(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
-  } else {
-    limit = std::min<std::size_t>(limit, options_.streams_before_settings);
-  }
   constexpr std::uint32_t kLastId = std::numeric_limits<std::int32_t>::max();
   const std::uint32_t next = nghttp2_session_get_next_stream_id(native());
   // Streams that are opened and not sent yet take an id, too.
   const std::size_t ids = next > kLastId ? 0 : (kLastId - next) / 2 + 1;
-  limit = std::min(limit, ids);
+  const std::size_t limit = std::min(stream_limit(), ids);
   return limit > live_ ? limit - live_ : 0;
 }
 
@@ -248,7 +249,7 @@ void ClientConnection::stream_closed(SessionStream& stream, std::uint32_t code) 
   Slot& slot = static_cast<Slot&>(stream);
   if (std::exchange(slot.live, false)) {
     --live_;
-    slot_freed_ = true;
+    slots_changed_ = true;
   }
   if (!slot.user || slot.tell_reset) {
     bury_if_over(slot);
@@ -354,24 +355,21 @@ void ClientConnection::turn_ended() {
     leave();
     return;
   }
-  const bool settings = settings_received() && !std::exchange(settings_told_, settings_received());
-  if ((std::exchange(slot_freed_, false) || settings) && free_slots() > 0) {
-    owner_.on_available(*this);
-  }
+  if (std::exchange(slots_changed_, false)) owner_.on_available(*this);
 }
 
 void ClientConnection::recycle(SessionStream& stream) {
   Slot& slot = static_cast<Slot&>(stream);
   if (slot.live) {
     --live_;
-    slot_freed_ = true;
+    slots_changed_ = true;
     resume();
   }
   slot.renew_all();
   --in_use_;
   free_.push_back(&slot);
   if (in_use_ == 0) {
-    slot_freed_ = true;  // told once more: now it is idle, too
+    slots_changed_ = true;  // told once more: now it is idle, too
     resume();
   }
   if (draining() || peer_is_leaving()) resume();

@@ -51,9 +51,11 @@ class ClientConnection final : public http::ClientConnection,
   // No stream.
   bool idle() const noexcept override { return in_use_ == 0; }
 
-  // The server's SETTINGS have come: free_slots() is the truth from here on. on_available is told
-  // when that happens, too.
+  // The server's SETTINGS have come: free_slots() is the truth from here on.
   bool settings_received() const noexcept { return peer_settings_received(); }
+  // Streams at a time: what we allow, the server allows, and before its SETTINGS
+  // streams_before_settings. 0 is no special case (RFC 9113 6.5.2): it may be raised.
+  std::size_t stream_limit() const noexcept;
   // The server takes extended CONNECT (RFC 8441): a request with `upgrade` may go this way. Not so
   // before its SETTINGS.
   bool takes_extended_connect() const noexcept;
@@ -75,6 +77,7 @@ class ClientConnection final : public http::ClientConnection,
   void stream_stuck(SessionStream& stream) override;
   void fail_streams(Error why) override;
   void tell_closed(Error why) override;
+  void settings_came() override { slots_changed_ = true; }
   void turn_ended() override;
   void recycle(SessionStream& stream) override;
   Error protocol_error() const noexcept override;
@@ -95,8 +98,7 @@ class ClientConnection final : public http::ClientConnection,
   std::size_t in_use_ = 0;
   std::size_t live_ = 0;  // of those in use, the ones the server still has or will have
   std::uint64_t streams_ = 0;
-  bool slot_freed_ = false;
-  bool settings_told_ = false;
+  bool slots_changed_ = false;  // the owner is to be told
 };
 
 }  // namespace proxy::http2

@@ -76,6 +76,8 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   // Ends every stream that still has a user.
   virtual void fail_streams(Error why) = 0;
   virtual void tell_closed(Error why) = 0;
+  // SETTINGS of the peer, not an acknowledgement.
+  virtual void settings_came() {}
   // The turn's end: all is told and flushed. Not when the connection is over.
   virtual void turn_ended() = 0;
   // This stream's object is free for another.

@@ -76,11 +76,14 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Codec codec, Wa
   if (waiter.upgrade && pool_at(endpoint, codec).refuses_upgrades()) codec = Codec::http1;
   Pool& pool = pool_at(endpoint, codec);
   if (PooledConnection* connection = pool.take(waiter)) return connection;
-  // max_pending counts those for whom no connection may be opened; the others are bounded by
-  // max_connections.
-  if (!may_connect()) {
-    environment_.shard.add(telemetry::Counter::limits_hit, 1,
-                           telemetry::Limit::upstream_connections);
+  // max_pending counts those for whom no connection may be opened, or will be; the others are
+  // bounded by max_connections.
+  const bool barren = pool.barren();
+  if (barren || !may_connect(codec)) {
+    if (!barren) {
+      environment_.shard.add(telemetry::Counter::limits_hit, 1,
+                             telemetry::Limit::upstream_connections);
+    }
     if (waiting_in_vain() >= spec_->max_pending) {
       environment_.shard.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::pending_requests);
       return std::unexpected(make_error(Code::overloaded, Side::upstream));
@@ -135,10 +138,10 @@ std::size_t Cluster::waiting_in_vain() const {
   return count;
 }
 
-bool Cluster::may_connect() {
+bool Cluster::may_connect(Codec codec) {
   if (connections_ < spec_->max_connections) return true;
   for (const auto& pool : pools_) {
-    if (pool->close_an_idle_one()) return true;
+    if (pool->close_an_idle_one(codec)) return true;
   }
   return false;
 }

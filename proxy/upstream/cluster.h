@@ -86,7 +86,8 @@ class Cluster {
   // HTTP/2 at this endpoint takes no upgrades: the waiter goes on in its HTTP/1 pool.
   void wait_for_http1(const Pool& http2, Waiter& waiter);
   std::size_t waiting_in_vain() const;
-  bool may_connect();  // under the connection limit, if need be by closing an idle one elsewhere
+  // Under the connection limit, if need be by closing an idle one elsewhere.
+  bool may_connect(Codec codec);
   // `by` has a connection less, or one that is idle: who waits at another endpoint may have its
   // place.
   void connection_freed(const Pool& by);

@@ -14,9 +14,11 @@ PooledConnection::PooledConnection(Pool& pool, std::unique_ptr<net::Transport> t
       connection_(make_codec(std::move(transport))),
       idle_(environment_.loop,
             [this] {
-              environment_.shard.add(telemetry::Counter::timeouts, 1,
-                                     telemetry::Timeout::upstream_idle);
-              pool_->idle_too_long(*this);
+              if (barren_) {
+                pool_->barren_too_long(*this);
+              } else {
+                pool_->idle_too_long(*this);
+              }
             }),
       opened_ms_(environment_.loop.now_ms()),
       number_(++pool.cluster_.connection_numbers_) {
@@ -34,6 +36,7 @@ std::unique_ptr<http::ClientConnection> PooledConnection::make_codec(
   if (pool_->codec_ == Codec::http2) {
     http2::ClientConnectionOptions options = spec.http2;
     if (environment_.http2 != nullptr) options.observer = environment_.http2;
+    if (pool_->grants_nothing_) options.streams_before_settings = 0;
     auto made = std::make_unique<http2::ClientConnection>(std::move(transport), owner, options);
     http2_ = made.get();
     made->start();
@@ -74,7 +77,7 @@ Pool::Pool(Environment& environment, Cluster& cluster, Endpoint& endpoint, Codec
       slots_each_(codec == Codec::http2 ? kUsualSlots : 1) {}
 
 Pool::~Pool() {
-  for (auto* list : {&idle_, &shared_, &busy_}) {
+  for (auto* list : {&idle_, &shared_, &barren_, &busy_}) {
     while (PooledConnection* connection = list->pop_front()) {
       connection->pool_ = nullptr;
       connection->idle_.stop();
@@ -124,8 +127,8 @@ void Pool::wait(Waiter& waiter) {
 }
 
 void Pool::connect_for_waiters() {
-  while (expected_slots() < waiters_.size()) {
-    if (!cluster_.may_connect()) return;
+  while (!barren() && expected_slots() < waiters_.size()) {
+    if (!cluster_.may_connect(codec_)) return;
     ++cluster_.connections_;
     connecting_.push_back(
         *new Connecting(environment_, endpoint_, cluster_.spec().connect, codec_, *this));
@@ -150,18 +153,22 @@ void Pool::adopt(std::unique_ptr<net::Transport> transport) {
   hand_out(*connection);
 }
 
-// Those that waited longest learn of the failure, as many as the connection would have served; the
-// others' own attempts are on their way.
 void Pool::on_connect_failed(Connecting& attempt, Error why) {
   attempt.unlink();
   environment_.loop.reap(std::unique_ptr<Connecting>(&attempt));
   --cluster_.connections_;
-  endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
-  for (std::size_t left = std::min(slots_each_, waiters_.size()); left > 0; --left) {
-    if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
-  }
+  fail_waiters(slots_each_, why);
   connect_for_waiters();
   cluster_.connection_freed(*this);
+}
+
+// Those that waited longest learn of the failure, as many as the connection would have served; the
+// others' own attempts are on their way.
+void Pool::fail_waiters(std::size_t most, Error why) {
+  endpoint_.avoid_until_ms = environment_.loop.now_ms() + Cluster::kAvoidMs;
+  for (std::size_t left = std::min(most, waiters_.size()); left > 0; --left) {
+    if (Waiter* waiter = waiters_.pop_front()) waiter->on_failed(why);
+  }
 }
 
 // --- handing out --------------------------------------------------------------------------
@@ -179,8 +186,9 @@ void Pool::learn(PooledConnection& connection) {
   if (!connection.counted_unsettled_ || !connection.settled()) return;
   connection.counted_unsettled_ = false;
   --unsettled_;
-  slots_each_ = std::max<std::size_t>(
-      1, connection.connection().free_slots() + (connection.connection().idle() ? 0 : 1));
+  const std::size_t limit = connection.http2_->stream_limit();
+  grants_nothing_ = limit == 0;
+  slots_each_ = grants_nothing_ ? kUsualSlots : limit;
   refuses_upgrades_ = !connection.takes_upgrades();
   if (refuses_upgrades_) move_upgrades_away();
 }
@@ -214,6 +222,11 @@ void Pool::hand_out(PooledConnection& connection) {
 // Into the list of its state.
 void Pool::place(PooledConnection& connection) {
   const ClusterSpec& spec = cluster_.spec();
+  if (!connection.retiring_ && connection.takes_none()) {
+    place_barren(connection);
+    return;
+  }
+  if (std::exchange(connection.barren_, false)) grants_nothing_ = false;
   connection.idle_.stop();
   if (connection.retiring_ || connection.connection().free_slots() == 0) {
     busy_.push_front(connection);
@@ -225,6 +238,14 @@ void Pool::place(PooledConnection& connection) {
     idle_.push_front(connection);
     if (spec.idle_timeout.count() != 0) connection.idle_.start(spec.idle_timeout);
   }
+}
+
+void Pool::place_barren(PooledConnection& connection) {
+  grants_nothing_ = true;
+  // Saying it again prolongs nothing.
+  if (std::exchange(connection.barren_, true)) return;
+  barren_.push_front(connection);
+  connection.idle_.start(cluster_.spec().connect.connect_timeout);
 }
 
 // --- ends ---------------------------------------------------------------------------------
@@ -242,6 +263,7 @@ void Pool::retire(PooledConnection& connection) {
 }
 
 void Pool::idle_too_long(PooledConnection& connection) {
+  environment_.shard.add(telemetry::Counter::timeouts, 1, telemetry::Timeout::upstream_idle);
   if (!connection.multiplexed()) {
     close(connection);
     return;
@@ -250,6 +272,16 @@ void Pool::idle_too_long(PooledConnection& connection) {
   connection.retiring_ = true;
   busy_.push_front(connection);
   connection.connection().begin_drain();
+}
+
+void Pool::barren_too_long(PooledConnection& connection) {
+  connection.barren_ = false;
+  connection.retiring_ = true;
+  busy_.push_front(connection);
+  connection.connection().begin_drain();
+  if (waiters_.empty()) return;
+  environment_.shard.add(telemetry::Counter::timeouts, 1, telemetry::Timeout::connect);
+  fail_waiters(waiters_.size(), make_error(Code::connect_timeout, Side::upstream));
 }
 
 // The endpoint took back what on_connected had announced: a TLS 1.3 server's last word.
@@ -263,7 +295,12 @@ void Pool::refused(PooledConnection& connection) {
 void Pool::lost(PooledConnection& connection) {
   // Whoever says no settings speaks no HTTP/2, and nobody would hand this pool's upgrades out.
   if (connection.counted_unsettled_) move_upgrades_away();
+  // One that served nobody was as good as none: else the next would be opened at once, for ever.
+  const bool served = connection.connection().streams_opened() > 0;
   close(connection);
+  if (!served && !waiters_.empty()) {
+    fail_waiters(slots_each_, make_error(Code::connect_failed, Side::upstream));
+  }
   connect_for_waiters();
   cluster_.connection_freed(*this);
 }
@@ -277,9 +314,13 @@ void Pool::close(PooledConnection& connection) {
   environment_.loop.reap(std::unique_ptr<PooledConnection>(&connection));
 }
 
-bool Pool::close_an_idle_one() {
-  if (idle_.empty()) return false;
-  close(idle_.back());
+bool Pool::close_an_idle_one(Codec wanted) {
+  if (!idle_.empty()) {
+    close(idle_.back());
+    return true;
+  }
+  if (wanted != Codec::http1 || barren_.empty()) return false;
+  close(barren_.back());
   return true;
 }
 

@@ -46,6 +46,10 @@ class PooledConnection final : public net::Reapable,
   friend class Pool;
   std::unique_ptr<http::ClientConnection> make_codec(std::unique_ptr<net::Transport> transport);
   bool settled() const noexcept { return http2_ == nullptr || http2_->settings_received(); }
+  // No stream, and the peer grants none.
+  bool takes_none() const noexcept {
+    return http2_ != nullptr && http2_->idle() && http2_->stream_limit() == 0;
+  }
   bool takes_upgrades() const noexcept {
     return http2_ == nullptr || http2_->takes_extended_connect();
   }
@@ -58,10 +62,11 @@ class PooledConnection final : public net::Reapable,
   http2::ClientConnection* http2_ = nullptr;  // connection_, when it is that
   std::unique_ptr<http::ClientConnection> connection_;
   std::unique_ptr<ConnectionNote> note_;
-  net::Timer idle_;
+  net::Timer idle_;  // in Pool::idle_ and Pool::barren_
   std::uint64_t opened_ms_;
   const std::uint64_t number_;
   bool counted_unsettled_ = false;
+  bool barren_ = false;
   bool retiring_ = false;  // takes no more requests, closes when the last one ends
 };
 
@@ -89,16 +94,23 @@ class Pool final : private ConnectUser {
   void connect_for_waiters();
   // Takes an open connection to this endpoint, on which nothing was said yet, for HTTP/1.
   void adopt(std::unique_ptr<net::Transport> transport);
-  // Closes the idle connection that was used longest ago; false when none is idle.
-  bool close_an_idle_one();
+  // Closes the idle connection that was used longest ago; for `wanted` HTTP/1 also one whose peer
+  // grants no streams. False when there is none.
+  bool close_an_idle_one(Codec wanted);
+  // A peer in HTTP/2 grants no streams, on a connection that has none (MAX_CONCURRENT_STREAMS of
+  // 0, RFC 9113 6.5.2). Envoy would open one connection after the other, or let the requests wait
+  // for their whole timeout. Here they wait for the streams to be granted as long as they would
+  // for a connection, connect_timeout, and no other one is opened meanwhile; then they fail alike.
+  bool barren() const noexcept { return !barren_.empty(); }
   // Requests that wait, and for which no connection is on its way.
   std::size_t waiting_in_vain() const noexcept {
-    return waiters_.size() - std::min(waiters_.size(), expected_slots());
+    return barren() ? waiters_.size()
+                    : waiters_.size() - std::min(waiters_.size(), expected_slots());
   }
   // Requests wait, and there is no connection at all that could become theirs.
   bool starving() const noexcept {
     return !waiters_.empty() && connecting_.empty() && idle_.empty() && shared_.empty() &&
-           busy_.empty();
+           barren_.empty() && busy_.empty();
   }
   // The endpoint's connections said that they take no upgrades.
   bool refuses_upgrades() const noexcept { return refuses_upgrades_; }
@@ -119,8 +131,11 @@ class Pool final : private ConnectUser {
   void move_upgrades_away();
   void hand_out(PooledConnection& connection);
   void place(PooledConnection& connection);
+  void place_barren(PooledConnection& connection);
+  void fail_waiters(std::size_t most, Error why);
   void retire(PooledConnection& connection);
   void idle_too_long(PooledConnection& connection);
+  void barren_too_long(PooledConnection& connection);
   void close(PooledConnection& connection);
   void refused(PooledConnection& connection);
   void lost(PooledConnection& connection);
@@ -133,12 +148,14 @@ class Pool final : private ConnectUser {
   const Codec codec_;
   IntrusiveList<PooledConnection> idle_;    // owned; no streams; front = used last
   IntrusiveList<PooledConnection> shared_;  // owned; streams, and slots for more (HTTP/2)
+  IntrusiveList<PooledConnection> barren_;  // owned; no streams, and none granted (HTTP/2)
   IntrusiveList<PooledConnection> busy_;    // owned; no slot is free, or retiring
   IntrusiveList<Connecting> connecting_;    // owned
   IntrusiveList<Waiter> waiters_;           // not owned; oldest first
   std::size_t slots_each_;                  // requests that a new connection is expected to take
   std::size_t unsettled_ = 0;               // connections whose peer has not said its settings yet
   bool refuses_upgrades_ = false;
+  bool grants_nothing_ = false;  // what the peer said last: nothing is sent before it says otherwise
 };
 
 }  // namespace proxy::upstream

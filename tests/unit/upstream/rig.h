@@ -77,9 +77,9 @@ class Caller final : public upstream::Waiter {
   ~Caller() override { response.reset(make_error(Code::downstream_closed, Side::downstream)); }
 
   // False: refused at once.
-  bool ask(std::size_t endpoint = 0) {
+  bool ask(std::size_t endpoint = 0, upstream::Codec codec = upstream::Codec::http1) {
     const net::Loop::Turn turn(rig_.fixture.loop);
-    auto got = rig_.cluster->acquire(endpoint, upstream::Codec::http1, *this);
+    auto got = rig_.cluster->acquire(endpoint, codec, *this);
     if (!got) {
       why = got.error();
       return false;
