@@ -152,13 +152,12 @@ Fault FieldsReader::read_method(http::RequestHead& head) {
   if (protocol_.there) {
     const std::string_view protocol = view(protocol_);
     if (method != "CONNECT" || !http::is_token(protocol)) return Fault::invalid_pseudo_header;
-    // What would turn the tunnel into HTTP that nobody checks.
-    if (http::equals_ignore_case(protocol, "h2c") || http::equals_ignore_case(protocol, "h2") ||
-        http::equals_ignore_case(protocol, "http")) {
-      return Fault::invalid_pseudo_header;
-    }
+    // Envoy and nghttpx know no other either; 501 is what RFC 9220 3 has for those. "h2c" would
+    // even turn the tunnel into HTTP that nobody checks. The token is case-sensitive (RFC 8441 4),
+    // HTTP/1's Upgrade is not (RFC 9110 7.8): here both are taken alike.
+    if (!http::equals_ignore_case(protocol, "websocket")) return Fault::unknown_protocol;
     head.upgrade = protocol_.text;
-    head.websocket = http::equals_ignore_case(protocol, "websocket");
+    head.websocket = true;
     head.method = http::Method::get;
     head.method_text = headers_->put("GET");
     return Fault::none;

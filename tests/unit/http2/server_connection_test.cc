@@ -85,6 +85,20 @@ TEST_CASE("what can't be served is refused with an answer", "[http2]") {
       3, block({{":method", "BREW"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a"}})));
   CHECK(rig.request().notes.why.code == Code::unknown_method);
   CHECK(rig.request().dones == 1);
+  // RFC 8441: protocols that are mapped to no upgrade.
+  std::uint32_t id = 5;
+  for (const std::string_view protocol : {"connect-udp", "h2c", "http", "tls", "websockets"}) {
+    rig.send(headers(id,
+                     block({{":method", "CONNECT"},
+                            {":protocol", protocol},
+                            {":scheme", "http"},
+                            {":path", "/"},
+                            {":authority", "a"}}),
+                     kWhole));
+    CHECK(rig.request().notes.why.code == Code::unknown_method);
+    CHECK(head_of(rig, id).starts_with(":status: 501\n"));
+    id += 2;
+  }
   CHECK(rig.outcome() == "alive");
 }
 
