@@ -41,11 +41,11 @@ constexpr std::array<std::string_view, 15> kHttp2Codes{"NO_ERROR",
                                                        "INADEQUATE_SECURITY",
                                                        "HTTP_1_1_REQUIRED",
                                                        "other"};
-constexpr std::array<std::string_view, 14> kFloods{
+constexpr std::array<std::string_view, 16> kFloods{
     "rapid_reset", "provoked_reset", "refused_streams", "continuation",
     "settings",    "ping",           "empty_data",      "zero_window",
     "hpack_bomb",  "header_list",    "window_overflow", "window_update",
-    "priority",    "outbound_queue"};
+    "priority",    "goaway",         "extension",       "outbound_queue"};
 static_assert(kCauses.size() == kLabelCount<HandshakeCause>);
 static_assert(kOutcomes.size() == kLabelCount<ConnectOutcome>);
 static_assert(kRefused.size() == kLabelCount<RefusedKind>);

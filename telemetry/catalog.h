@@ -113,7 +113,7 @@ inline constexpr std::size_t kLabelCount<Side> = 2;
 template <>
 inline constexpr std::size_t kLabelCount<Http2Code> = 15;
 template <>
-inline constexpr std::size_t kLabelCount<Flood> = 14;
+inline constexpr std::size_t kLabelCount<Flood> = 16;
 
 constexpr std::size_t cells(LabelSpace space) noexcept {
   switch (space) {

@@ -201,6 +201,8 @@ enum class Flood : std::uint8_t {
   window_overflow,
   window_update,
   priority,
+  goaway,
+  extension,
   outbound_queue
 };
 

@@ -31,7 +31,9 @@ FloodGuard::FloodGuard(const FloodLimits& limits) noexcept
       pings_(limits.pings),
       empty_data_(limits.empty_data),
       window_updates_(limits.window_updates),
-      priorities_(limits.priorities) {}
+      priorities_(limits.priorities),
+      goaways_(limits.goaways),
+      extensions_(limits.extensions) {}
 
 bool FloodGuard::received(const FrameHeader& frame, std::uint64_t now_ms,
                           FloodKind& kind) noexcept {
@@ -46,9 +48,11 @@ bool FloodGuard::received(const FrameHeader& frame, std::uint64_t now_ms,
       return true;
     case FrameType::headers:
       frames_of_head_ = 1;
-      // A request takes a few WINDOW_UPDATEs and a PRIORITY of those that still send them.
+      // A request takes a few WINDOW_UPDATEs, a PRIORITY of those that still send them, and maybe a
+      // frame that is there only to be ignored (RFC 8701).
       window_updates_.earn(4);
       priorities_.earn(4);
+      extensions_.earn(1);
       pings_.earn(1);
       return true;
     case FrameType::continuation:
@@ -66,14 +70,18 @@ bool FloodGuard::received(const FrameHeader& frame, std::uint64_t now_ms,
     case FrameType::window_update:
       kind = FloodKind::window_update;
       return window_updates_.take(now_ms);
-    case FrameType::push_promise:
-    case FrameType::goaway:
+    case FrameType::push_promise:  // never allowed: nghttp2 ends the connection
       return true;
+    case FrameType::goaway:
+      kind = FloodKind::goaway;
+      return goaways_.take(now_ms);
     case FrameType::priority:
-      break;
+    case FrameType::priority_update:
+      kind = FloodKind::priority;
+      return priorities_.take(now_ms);
   }
-  kind = FloodKind::priority;
-  return priorities_.take(now_ms);
+  kind = FloodKind::extension;
+  return extensions_.take(now_ms);
 }
 
 void FloodGuard::sent_data() noexcept {

@@ -48,6 +48,8 @@ class FloodGuard {
   Bucket empty_data_;
   Bucket window_updates_;
   Bucket priorities_;
+  Bucket goaways_;
+  Bucket extensions_;
   std::uint32_t frames_of_head_ = 0;
 };
 

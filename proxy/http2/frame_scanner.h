@@ -21,6 +21,7 @@ enum class FrameType : std::uint8_t {
   goaway = 7,
   window_update = 8,
   continuation = 9,
+  priority_update = 16,  // RFC 9218 7.1
 };
 
 inline constexpr std::uint8_t kEndStream = 0x1;

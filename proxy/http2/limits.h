@@ -35,7 +35,9 @@ struct FloodLimits {
   Rate pings{500, 50};
   Rate empty_data{200, 20};  // DATA without a byte and without END_STREAM
   Rate window_updates{2000, 500};
-  Rate priorities{500, 50};              // PRIORITY, and frames of unknown types
+  Rate priorities{500, 50};              // PRIORITY and PRIORITY_UPDATE
+  Rate goaways{10, 1};                   // a graceful end has two
+  Rate extensions{500, 50};              // ALTSVC, ORIGIN, and frames of unknown types
   std::uint32_t frames_per_head = 32;    // HEADERS and its CONTINUATIONs
   std::size_t outbound_frames = 10'000;  // waiting to be sent, DATA not counted
 };

@@ -178,6 +178,7 @@ bool Session::judge(const FrameHeader& frame) {
     case FrameType::rst_stream:
     case FrameType::window_update:
     case FrameType::push_promise:
+    case FrameType::priority_update:
     default:
       return true;
   }

@@ -36,6 +36,8 @@ http2::ServerConnectionOptions slow_refill() {
   options.floods.empty_data = {100, 0};
   options.floods.window_updates = {100, 0};
   options.floods.priorities = {100, 0};
+  options.floods.goaways = {100, 0};
+  options.floods.extensions = {100, 0};
   return options;
 }
 
@@ -70,7 +72,11 @@ TEST_CASE("floods of cheap frames", "[http2]") {
       {FloodKind::window_update, open, window_update(1, 1)},
       {FloodKind::window_update, "", window_update(0, 1)},
       {FloodKind::priority, "", priority(3, 0)},
-      {FloodKind::priority, "", frame(static_cast<FrameType>(0x10), 0, 0, "12345")},
+      {FloodKind::priority, "", frame(FrameType::priority_update, 0, 0, be(1, 4) + "u=1")},
+      {FloodKind::goaway, open, goaway(0, ErrorCode::no_error)},
+      {FloodKind::extension, "", frame(static_cast<FrameType>(0xa), 0, 0, "12345")},   // ALTSVC
+      {FloodKind::extension, open, frame(static_cast<FrameType>(0xc), 0, 1, "12345")},  // ORIGIN
+      {FloodKind::extension, open, frame(static_cast<FrameType>(0xfa), 0xff, 1)},
   };
   for (const Kind& it : kinds) {
     CAPTURE(http2::word_of(it.kind), it.bytes);
