@@ -13,11 +13,15 @@ namespace {
 
 struct Words {
   std::string_view details;
-  std::string_view text;
+  std::string_view line;  // with its line end
 };
 
+constexpr std::string_view without_end(std::string_view line) {
+  return line.substr(0, line.size() - 1);
+}
+
 constexpr std::array kCodes = {
-#define HOPLITE_ERROR(code, status, grpc, flag, replay, details, text) Words{details, text},
+#define HOPLITE_ERROR(code, status, grpc, flag, replay, details, text) Words{details, text "\n"},
 #include "proxy/base/errors.def"
 #undef HOPLITE_ERROR
 };
@@ -29,7 +33,7 @@ struct Row {
 };
 
 constexpr std::array kRows = {
-#define HOPLITE_FAULT(fault, code, part, word, text) Row{Code::code, Part::part, {word, text}},
+#define HOPLITE_FAULT(fault, code, part, word, text) Row{Code::code, Part::part, {word, text "\n"}},
 #include "proxy/http/faults.def"
 #undef HOPLITE_FAULT
 };
@@ -51,13 +55,13 @@ struct Joined {
   static constexpr Words kSecond = kRows[kFault].own;
   static constexpr auto kDetails = join<kFirst.details.size() + 1 + kSecond.details.size()>(
       kFirst.details, ":", kSecond.details);
-  static constexpr auto kText =
-      join<kFirst.text.size() + 2 + kSecond.text.size()>(kFirst.text, ": ", kSecond.text);
+  static constexpr auto kLine = join<kFirst.line.size() + 1 + kSecond.line.size()>(
+      without_end(kFirst.line), ": ", kSecond.line);
 
   // A fault that says what its code says already adds nothing.
   static constexpr Words words() {
     if (kFirst.details == kSecond.details) return kFirst;
-    return {{kDetails.data(), kDetails.size()}, {kText.data(), kText.size()}};
+    return {{kDetails.data(), kDetails.size()}, {kLine.data(), kLine.size()}};
   }
 };
 
@@ -99,9 +103,14 @@ std::string_view details_of(const Error& why) noexcept {
   return fault == Fault::none ? details(why.code) : joined(why.code, fault).details;
 }
 
-std::string_view text_of(const Error& why) noexcept {
+std::string_view line_of(const Error& why) noexcept {
   const Fault fault = fault_of(why);
-  return fault == Fault::none ? text(why.code) : joined(why.code, fault).text;
+  return fault == Fault::none ? kCodes[static_cast<std::size_t>(why.code)].line
+                              : joined(why.code, fault).line;
+}
+
+std::string_view text_of(const Error& why) noexcept {
+  return without_end(line_of(why));
 }
 
 }  // namespace proxy::http

@@ -47,5 +47,7 @@ Fault fault_of(const Error& why) noexcept;
 // "bad_request:bare_lf", "malformed request: bare LF". Static text, from tables.
 std::string_view details_of(const Error& why) noexcept;
 std::string_view text_of(const Error& why) noexcept;
+// text_of() and a line end: the body of a reply.
+std::string_view line_of(const Error& why) noexcept;
 
 }  // namespace proxy::http

@@ -23,7 +23,7 @@ Reply make_reply(std::uint16_t status, std::string_view body) {
 Reply make_reply(Error why) {
   const unsigned status = reply_status(why.code);
   ASSERT(status != 0);
-  Reply reply = make_reply(static_cast<std::uint16_t>(status), text_of(why));
+  Reply reply = make_reply(static_cast<std::uint16_t>(status), line_of(why));
   if (status == 405) {
     reply.head.headers.add("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
   }

@@ -72,7 +72,7 @@ def test_denied_request(world):
     for _ in range(3):
         answer = client.request("POST", "/echo", host=HOST, body=b"not for you")
         assert answer.status == 403
-        assert answer.body == b"RBAC: access denied"
+        assert answer.body == b"RBAC: access denied\n"
         assert answer.header("x-request-id")
         assert answer.header("x-envoy-peer-metadata") is None
     assert pair.app.events() == []

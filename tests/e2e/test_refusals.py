@@ -69,7 +69,7 @@ def test_a_refused_request_says_why(world):
         client = world.client(sidecar.inbound)
         client.send(raw)
         answer = client.read_response()
-        assert (why, answer.body) == (why, text.encode()) and answer.complete
+        assert (why, answer.body) == (why, text.encode() + b"\n") and answer.complete
         client.close()
         assert details(sidecar, number + 1)[-1] == why
         metrics = sidecar.wait_total("istio_requests_total", number + 1)
@@ -110,7 +110,7 @@ def test_a_refused_response_says_why(world):
     for number, (_, word, text) in enumerate(cases):
         answer = world.client(sidecar.inbound).request(host="a")
         assert (answer.status, answer.body) == (
-            502, b"malformed response from upstream: " + text)
+            502, b"malformed response from upstream: " + text + b"\n")
         assert details(sidecar, number + 1)[-1] == "upstream_protocol_error:" + word
     metrics = sidecar.wait_total("istio_requests_total", len(cases), response_code="502",
                                  response_flags="UPE")
@@ -131,5 +131,5 @@ def test_no_byte_of_the_request_comes_back(world):
         assert answer.status >= 400
         assert marker not in answer.body
         assert not any(marker.decode() in value for _, value in answer.headers)
-        assert re.fullmatch(rb"[A-Za-z:', ]+", answer.body)
+        assert re.fullmatch(rb"[A-Za-z:', ]+\n", answer.body)
         client.close()

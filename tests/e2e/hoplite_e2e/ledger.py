@@ -50,6 +50,6 @@ def expect_local_reply(answer, status):
     """An answer the proxy made itself: complete, short, with a request id."""
     assert answer.status == status, (answer.status, answer.body)
     assert answer.complete
-    assert 0 < len(answer.body) <= 200
+    assert 1 < len(answer.body) <= 200 and answer.body.endswith(b"\n")
     assert answer.header("content-type") == "text/plain"
     assert len(answer.header("x-request-id")) == 36

@@ -39,7 +39,7 @@ TEST_CASE("a fault adds its words to those of its code", "[unit]") {
   CHECK(fault_of(request) == Fault::bare_lf);
   CHECK(details_of(request) == "bad_request:bare_lf");
   CHECK(text_of(request) == "malformed request: bare LF");
-  CHECK(make_reply(request).body == "malformed request: bare LF");
+  CHECK(make_reply(request).body == "malformed request: bare LF\n");
   const Error response = error_of(Code::bad_response, Fault::bare_lf);
   CHECK(details_of(response) == "upstream_protocol_error:bare_lf");
   CHECK(text_of(response) == "malformed response from upstream: bare LF");

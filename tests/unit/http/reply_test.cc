@@ -1,6 +1,8 @@
 // Local replies: every error that has one.
 #include "proxy/http/reply.h"
 
+#include <string>
+
 #include "tests/support/catch.h"
 
 namespace proxy::http {
@@ -17,7 +19,7 @@ TEST_CASE("every error with a status has a reply with its text", "[unit]") {
     ++replies;
     const Reply reply = make_reply(make_error(code, Side::local));
     CHECK(reply.head.status == reply_status(code));
-    CHECK(reply.body == text(code));
+    CHECK(reply.body == std::string(text(code)) + "\n");
     CHECK(reply.head.body.kind == BodyLength::Kind::known);
     CHECK(reply.head.body.bytes == reply.body.size());
     CHECK_FALSE(reply.head.reason_view().empty());
