@@ -39,7 +39,7 @@ http::ClientStream* ClientConnection::open_stream(http::ResponseUser& user) {
   phase_ = Phase::open;
   ++streams_;
   received_ = 0;
-  head_told_ = upgrade_asked_ = request_done_ = tunnel_ended_ = false;
+  head_held_ = head_told_ = upgrade_asked_ = request_done_ = tunnel_ended_ = false;
   outbox_.reset();
   parser_.reset();
   join<http::ClientStream, http::ResponseUser>(slot_, slot_.user, user, user.stream);
@@ -148,31 +148,42 @@ bool ClientConnection::take_step(Step step) {
   switch (step) {
     case Step::more:
     case Step::started:
+      tell_head();
       return false;
     case Step::informational:
       if (has_stream()) slot_.user->on_informational(parser_.head());
       return true;
     case Step::head:
-      head_told_ = true;
-      if (key_made_ && parser_.tunnel() && !accept_tunnel()) return false;
-      // The answer to an Upgrade was no: its request ended with its head.
-      if (upgrade_asked_ && !parser_.tunnel()) request_done_ = true;
-      if (has_stream()) slot_.user->on_head(parser_.head());
+      head_held_ = true;
       return true;
     case Step::body: {
       Chain body = parser_.take_body();
+      if (head_held_ && parser_.refuses_next()) return true;
+      if (!tell_head()) return false;
       credit_.delivered(body.size());
       if (has_stream()) slot_.user->on_data(std::move(body));
       return true;
     }
     case Step::end:
-      tell_end();
+      if (tell_head()) tell_end();
       return false;
     case Step::refused:
       fail(make_error(parser_.code(), Side::upstream, http::detail_of(parser_.fault())));
       return false;
   }
   return false;
+}
+
+// A head is held until what follows it in the same read was looked at: a malformed body is then
+// answered with 502, as a malformed head is. False when the connection is over.
+bool ClientConnection::tell_head() {
+  if (!std::exchange(head_held_, false)) return true;
+  head_told_ = true;
+  if (key_made_ && parser_.tunnel() && !accept_tunnel()) return false;
+  // The answer to an Upgrade was no: its request ended with its head.
+  if (upgrade_asked_ && !parser_.tunnel()) request_done_ = true;
+  if (has_stream()) slot_.user->on_head(parser_.head());
+  return phase_ == Phase::open;
 }
 
 // RFC 6455 4.1: the handshake that was begun here is checked here, and its answer is not the

@@ -89,6 +89,7 @@ class ClientConnection final : public http::ClientConnection,
 
   void process();
   bool take_step(Step step);
+  bool tell_head();
   bool accept_tunnel();
   void tell_end();
   void cut_short();
@@ -109,6 +110,7 @@ class ClientConnection final : public http::ClientConnection,
   Chain in_;  // read and not parsed yet
   Credit credit_;
   Phase phase_ = Phase::idle;
+  bool head_held_ = false;  // read, and told with what follows it in the same read
   bool head_told_ = false;
   bool upgrade_asked_ = false;
   // A WebSocket that came without a key, from HTTP/2: the key was made here, and this is what the

@@ -38,6 +38,8 @@ class BodyReader {
   // Bytes still to come; only with Kind::length.
   std::uint64_t left() const noexcept { return left_; }
   Kind kind() const noexcept { return kind_; }
+  // After Step::body: is Step::refused what follows?
+  bool refuses_next() const noexcept { return owed_ == Step::refused; }
   Chain take_body() noexcept { return std::move(body_); }
   http::HeaderMap& trailers() noexcept { return trailers_; }
   // Valid with Step::refused.
@@ -108,6 +110,7 @@ class ResponseParser {
   http::HeaderMap& trailers() noexcept { return body_.trailers(); }
   Code code() const noexcept { return code_; }
   http::Fault fault() const noexcept { return fault_; }  // none when the connection just ended
+  bool refuses_next() const noexcept { return body_.refuses_next(); }
   bool keep_alive() const noexcept { return keep_alive_; }
   // After a head with status 101 the rest is a tunnel: next() gives all bytes as body.
   bool tunnel() const noexcept { return tunnel_; }
