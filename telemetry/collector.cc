@@ -88,6 +88,7 @@ struct Collector::State {
   std::array<std::array<std::uint64_t, Shard::kHistogramCells>, kHistogramCount> old_histograms{};
   std::uint64_t old_in_flight = 0;
   std::array<std::atomic<std::uint64_t>, kReloadCells> reloads{};
+  std::atomic<std::uint64_t> stats_refused = 0;
   std::atomic<std::int64_t> certificate_expiry = 0;
 };
 
@@ -247,6 +248,8 @@ void Collector::State::append_process(Snapshot& result) const {
     out.push_back(family_of(metric(id), type));
     append_value(out.back(), value, labels);
   };
+  add(ProcessMetric::stats_refused, MetricType::Counter,
+      static_cast<double>(stats_refused.load(std::memory_order_relaxed)));
   out.push_back(family_of(metric(ProcessMetric::reloads), MetricType::Counter));
   for (std::size_t i = 0; i < kReloadCells; ++i) {
     append_value(out.back(), static_cast<double>(reloads[i].load(std::memory_order_relaxed)),
@@ -339,6 +342,10 @@ void Collector::retire(Shard& shard) {
 void Collector::count_reload(Reload what, ReloadResult result) noexcept {
   const std::size_t cell = static_cast<std::size_t>(what) * 2 + static_cast<std::size_t>(result);
   state_->reloads[cell].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Collector::count_stats_refused() noexcept {
+  state_->stats_refused.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Collector::set_certificate_expiry(std::int64_t unix_seconds) noexcept {

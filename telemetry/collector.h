@@ -68,6 +68,8 @@ class Collector final : public prometheus::Collectable {
   void retire(Shard& shard);
 
   void count_reload(Reload what, ReloadResult result) noexcept;
+  // A connection to a stats listener was turned away.
+  void count_stats_refused() noexcept;
   // End of the workload certificate in use, Unix seconds; 0: there is none, nothing is shown.
   void set_certificate_expiry(std::int64_t unix_seconds) noexcept;
 

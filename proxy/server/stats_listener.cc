@@ -291,7 +291,10 @@ bool StatsListener::make_room() {
 }
 
 void StatsListener::on_accept(std::unique_ptr<net::TcpTransport> transport) {
-  if (clients_.size() >= kMaxClients && !make_room()) return;
+  if (clients_.size() >= kMaxClients && !make_room()) {
+    collector_.count_stats_refused();
+    return;
+  }
   auto client = std::make_unique<Client>(*this, std::move(transport));
   clients_.push_back(*client);
   client.release()->begin();

@@ -60,6 +60,7 @@ TEST_CASE("golden list of metrics", "[unit]") {
                                      "hoplite_http2_flow_control_stalls_total",
                                      "hoplite_http2_floods_total",
                                      "hoplite_event_loop_lag_seconds",
+                                     "hoplite_stats_connections_refused_total",
                                      "hoplite_reloads_total",
                                      "hoplite_certificate_expiry_timestamp_seconds",
                                      "hoplite_label_sets",
