@@ -1,5 +1,7 @@
 // `hoplite run`: loads the configuration, starts the server, tells what listens where, serves.
 // Not the server (server/) and not who holds a port (port_owner.cc).
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -49,6 +51,14 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
+// The soft limit is low for programs that use select(); a proxy wants what it may have.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 void announce(const server::Server& server, std::chrono::steady_clock::time_point begin) {
   const auto& all = server.listening();
   for (const auto& one : all) {
@@ -73,6 +83,7 @@ int serve(config::LoadRequest request) {
   const auto begin = std::chrono::steady_clock::now();
   auto loaded = load_or_explain(request);
   if (!loaded) return loaded.error();
+  raise_descriptor_limit();
   telemetry::Log log(log_options(*loaded));
   auto server = server::Server::start(std::move(request), *loaded, log);
   if (!server) {

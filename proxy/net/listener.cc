@@ -112,6 +112,12 @@ Result<> Listener::listen(BoundSocket socket) {
   return {};
 }
 
+void Listener::retry() {
+  if (!retry_.running()) return;
+  retry_.stop();
+  poll();
+}
+
 void Listener::stop_new() {
   if (node_ != nullptr) drop_syns(node_->socket.get());
 }
@@ -140,6 +146,10 @@ void Listener::on_ready(Node& node) {
 }
 
 bool Listener::accept_one() {
+  if (!user_.has_room()) {
+    pause(EMFILE);
+    return false;
+  }
   sockaddr_storage peer{};
   socklen_t length = sizeof peer;
   const int fd = ::accept4(node_->socket.get(), reinterpret_cast<sockaddr*>(&peer), &length,
@@ -152,10 +162,14 @@ bool Listener::accept_one() {
   if (error == EAGAIN || error == EWOULDBLOCK) return false;
   // The connection went away while it waited, or had an error of its own (accept(2)): the next.
   if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM) return true;
+  pause(error);
+  return false;
+}
+
+void Listener::pause(int error) {
   uv_poll_stop(&node_->handle);
   retry_.start(kRetry);
   user_.on_accept_failed(error);
-  return false;
 }
 
 }  // namespace proxy::net

@@ -43,8 +43,11 @@ class ListenerUser {
  public:
   virtual ~ListenerUser() = default;
   virtual void on_accept(std::unique_ptr<TcpTransport> transport) = 0;
-  // Accepting failed (EMFILE and the like). The listener goes on by itself: it leaves the waiting
-  // connections to the kernel's queue and tries again every kRetry. `error` is an errno.
+  // Is there a descriptor to spare for one more connection? Asked before each is accepted.
+  virtual bool has_room() { return true; }
+  // Accepting failed (EMFILE and the like), or there is no room (EMFILE as well). The listener goes
+  // on by itself: it leaves the waiting connections to the kernel's queue and tries again every
+  // kRetry. `error` is an errno.
   virtual void on_accept_failed(int error) = 0;
 };
 
@@ -58,6 +61,8 @@ class Listener {
   Listener& operator=(const Listener&) = delete;
   // Begins to accept. on_accept comes in turns of the loop, never from inside this call.
   Result<> listen(BoundSocket socket);
+  // Something was given back: what waits for room is tried now.
+  void retry();
   // New clients are no longer let in: the kernel drops their SYNs, so that they try again in a
   // second and are told that nobody listens. Handshakes under way come to their end and are
   // accepted. Where the kernel can't do it this is nothing.
@@ -72,6 +77,7 @@ class Listener {
   struct Node;
   static void on_ready(Node& node);
   bool accept_one();
+  void pause(int error);
   void poll();
   void close();
 

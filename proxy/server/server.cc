@@ -17,6 +17,7 @@
 #include "proxy/server/worker.h"
 #include "telemetry/access_log.h"
 #include "telemetry/collector.h"
+#include "telemetry/process_stats.h"
 
 namespace proxy::server {
 namespace {
@@ -133,8 +134,10 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
     auto started = start_stats(config.agent.admin_listen, StatsListener::Pages::all, "admin");
     if (!started) return started;
   }
+  const auto process = telemetry::read_process_stats();
   for (const auto& worker : workers_) {
     worker->set_own_listeners(own_);
+    worker->set_own_descriptors(process ? process->open_fds : 0);
     worker->start();
   }
   return {};

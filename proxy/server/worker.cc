@@ -2,6 +2,8 @@
 // What happens on a connection is in downstream_connection.cc.
 #include "proxy/server/worker.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstring>
 #include <random>
@@ -14,6 +16,9 @@ using namespace std::chrono_literals;
 constexpr auto kLagPeriod = 500ms;
 // Between the last SYN let in and the close of its port: time for its handshake to complete.
 constexpr auto kLastHandshakes = 100ms;
+// Left for scrapers, probes and the files of a reload, when clients would take all; a quarter of
+// few.
+constexpr std::size_t kSpareDescriptors = 16;
 
 std::uint64_t random_seed() {
   std::random_device device;
@@ -131,9 +136,21 @@ void Worker::Port::on_accept_failed(int error) {
   worker_.shard_.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::file_descriptors);
   worker_.rate_limited_log_.warning(
       kAcceptLines, worker_.loop_.now_us(),
-      "accepting a connection failed: {}; raise the limit of open files (ulimit -n) or lower "
-      "limits.connections",
+      "connections wait to be accepted: {}; raise the hard limit of open files (ulimit -Hn)",
       std::strerror(error));
+}
+
+// Who is connected shall be served: accepting stops while there is still a descriptor for each
+// client's upstream connection, and some for scrapers and reloads. The workers share evenly.
+bool Worker::has_room() const {
+  constexpr telemetry::GaugeCell<> kUpstream(telemetry::Gauge::upstream_connections_open);
+  const std::size_t clients = connections_.size() + 1;
+  rlimit limit{};
+  if (clients == 1 || draining_ || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
+  const std::size_t upstream = std::max<std::size_t>(clients, shard_.gauge(kUpstream.first));
+  const std::size_t all = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, own_descriptors_);
+  const std::size_t spare = std::min(kSpareDescriptors, all / 4);
+  return (clients + upstream) * snapshot_->config.workers <= all - spare;
 }
 
 // Where it was going, when that is not this listener. Inbound under TPROXY the local address says
@@ -190,6 +207,7 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
 }
 
 void Worker::downstream_closed() {
+  for (const auto& port : ports_) port->retry();
   if (draining_ && ports_.empty() && connections_.empty()) finish();
 }
 

@@ -40,6 +40,8 @@ class Worker {
   Result<> listen(telemetry::Direction direction, net::BoundSocket socket);
   // All addresses this process listens on: what is meant for them is not to be passed on.
   void set_own_listeners(std::vector<net::SocketAddress> own) { own_listeners_ = std::move(own); }
+  // How many descriptors the process has open before it has any connection.
+  void set_own_descriptors(std::size_t count) { own_descriptors_ = count; }
   void start();
 
   // From the main thread, any time after start().
@@ -73,11 +75,13 @@ class Worker {
     Port(Worker& worker, telemetry::Direction direction)
         : worker_(worker), direction_(direction), listener_(worker.loop_, *this) {}
     Result<> listen(net::BoundSocket socket) { return listener_.listen(std::move(socket)); }
+    void retry() { listener_.retry(); }
     void stop_new() { listener_.stop_new(); }
     void finish() { listener_.finish(); }
 
    private:
     void on_accept(std::unique_ptr<net::TcpTransport> transport) override;
+    bool has_room() override { return worker_.has_room(); }
     void on_accept_failed(int error) override;
 
     Worker& worker_;
@@ -90,6 +94,7 @@ class Worker {
       telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
       const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
   void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
+  bool has_room() const;
   std::optional<net::SocketAddress> original_of(telemetry::Direction direction,
                                                 const net::TcpTransport& transport) const;
   bool is_loop(telemetry::Direction direction, const net::SocketAddress& original,
@@ -120,6 +125,7 @@ class Worker {
   detect::Destinations server_first_;
   detect::Destinations speaks_http_;
   std::vector<net::SocketAddress> own_listeners_;
+  std::size_t own_descriptors_ = 0;
   std::shared_ptr<const Snapshot> snapshot_;
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;
