@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kMaxProbers = 256;
 constexpr long kMaxTimeout = 3600;
+constexpr std::string_view kHooks = "/app-lifecycle/";
 
 std::string text_or(const YAML::Node& node, const char* name, const char* otherwise) {
   const YAML::Node found = node[name];
@@ -23,8 +24,9 @@ std::expected<Prober, std::string> read(const std::string& path, const YAML::Nod
   const auto wrong = [&](std::string_view what) {
     return std::unexpected(fmt::format("{}: {}", path, what));
   };
-  if (!path.starts_with("/app-health/") || !is_plain_text(path)) {
-    return wrong("paths begin with /app-health/");
+  const bool hook = path.starts_with(kHooks);
+  if ((!hook && !path.starts_with("/app-health/")) || !is_plain_text(path)) {
+    return wrong("paths begin with /app-health/ or /app-lifecycle/");
   }
   if (!node.IsMap()) return wrong("a probe is a map");
   Prober prober;
@@ -63,9 +65,11 @@ std::expected<Prober, std::string> read(const std::string& path, const YAML::Nod
       }
     }
   }
-  const auto seconds = parse_count(text_or(node, "timeoutSeconds", "1"));
-  prober.timeout =
-      std::chrono::seconds(std::clamp(seconds ? static_cast<long>(*seconds) : 1L, 1L, kMaxTimeout));
+  // Kubelet waits for a hook as long as the pod may take to end, and hangs up by itself.
+  const long usual = hook ? kMaxTimeout : 1;
+  const auto seconds = parse_count(text_or(node, "timeoutSeconds", ""));
+  prober.timeout = std::chrono::seconds(
+      std::clamp(seconds ? static_cast<long>(*seconds) : usual, 1L, kMaxTimeout));
   return prober;
 }
 

@@ -1,4 +1,4 @@
-// The app's probes as Istio's agent is told of them (ISTIO_KUBE_APP_PROBERS): text to values.
+// The app's probes and lifecycle hooks as Istio's agent is told of them (ISTIO_KUBE_APP_PROBERS): text to values.
 // Not the probing (server/).
 #pragma once
 
@@ -14,9 +14,9 @@ namespace proxy::config {
 
 enum class ProbeKind : std::uint8_t { http, tcp, grpc };
 
-/// One probe as it stood in the pod, by the path under which it is asked for now.
+/// One probe or hook as it stood in the pod, by the path under which it is asked for now.
 struct Prober {
-  std::string path;  ///< "/app-health/podinfo/livez"
+  std::string path;  ///< "/app-health/podinfo/livez", "/app-lifecycle/podinfo/prestopz"
   ProbeKind kind = ProbeKind::http;
   std::uint16_t port = 0;
   std::string target = "/";  ///< http: path and query

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kMetricsPort = 15090;
 constexpr int kReadyPort = 15021;
+constexpr int kUsualStatusPort = 15020;
 constexpr int kProxyId = 1337;
 constexpr std::string_view kCertificates = "/etc/hoplite/certs";
 
@@ -59,6 +60,11 @@ List environment(const Settings& settings, const PodFacts& facts) {
   add_known("ISTIO_KUBE_APP_PROBERS", facts.probes);
   add_known("HOPLITE_SERVICES", facts.services);
   add_known("HOPLITE_LOG_LEVEL", settings.log_level);
+  if (settings.status_port != kUsualStatusPort) {
+    out.push_back(variable("HOPLITE_AGENT_LISTEN", fmt::format("*:{}", settings.status_port)));
+  }
+  // It is asked to leave at the same time as the app, which may still need it: as long as Istio's.
+  if (settings.classic) out.push_back(variable("HOPLITE_TIMEOUTS_DRAIN_DELAY", "5s"));
   for (const auto& [name, value] : settings.environment) out.push_back(variable(name, value));
   return out;
 }
@@ -82,8 +88,22 @@ Value security(int user, int group, bool read_only, List capabilities) {
 }
 
 Value resources(const Settings& settings) {
-  return Map{{"limits", Map{{"cpu", settings.cpu_limit}, {"memory", settings.memory_limit}}},
-             {"requests", Map{{"cpu", settings.cpu}, {"memory", settings.memory}}}};
+  Map out;
+  const auto add_known = [&](const char* key, const std::string& cpu, const std::string& memory) {
+    Map amounts;
+    if (!cpu.empty()) amounts.emplace_back("cpu", cpu);
+    if (!memory.empty()) amounts.emplace_back("memory", memory);
+    if (!amounts.empty()) out.emplace_back(key, std::move(amounts));
+  };
+  add_known("limits", settings.cpu_limit, settings.memory_limit);
+  add_known("requests", settings.cpu, settings.memory);
+  return out;
+}
+
+std::string not_intercepted(const Settings& settings) {
+  auto out = fmt::format("{},{},{}", kMetricsPort, kReadyPort, settings.status_port);
+  if (!settings.exclude_inbound_ports.empty()) out += "," + settings.exclude_inbound_ports;
+  return out;
 }
 
 Value run(List command) {
@@ -110,7 +130,7 @@ Value init_container(const Settings& settings) {
             "-i",       settings.include_outbound_ranges,
             "-x",       settings.exclude_outbound_ranges,
             "-b",       settings.include_inbound_ports,
-            "-d",       settings.exclude_inbound_ports};
+            "-d",       not_intercepted(settings)};
   const auto add_known = [&](const char* flag, const std::string& value) {
     if (value.empty()) return;
     args.emplace_back(flag);

@@ -16,8 +16,6 @@
 namespace proxy::inject {
 namespace {
 
-constexpr std::string_view kMetricsPort = "15020";
-
 std::string shown(const Workload& workload) {
   return fmt::format("{} {}", workload.kind,
                      workload.name.empty() ? "without a name" : workload.name);
@@ -171,11 +169,17 @@ class KnownServices {
   std::vector<std::pair<const Service*, std::string>> all_;
 };
 
+// Unless the pod says so already, whoever wrote that.
+bool is_to_merge(const Workload& workload, const Settings& settings) {
+  return settings.merge_metrics &&
+         annotation(workload, "prometheus.io/port") != std::to_string(settings.status_port);
+}
+
 Map annotations_to_write(const Workload& workload, const Settings& settings) {
   Map out;
-  if (settings.merge_metrics && annotation(workload, "prometheus.io/port") != kMetricsPort) {
+  if (is_to_merge(workload, settings)) {
     out.emplace_back("prometheus.io/scrape", "true");
-    out.emplace_back("prometheus.io/port", kMetricsPort);
+    out.emplace_back("prometheus.io/port", std::to_string(settings.status_port));
     out.emplace_back("prometheus.io/path", "/stats/prometheus");
     if (annotation(workload, "prometheus.io/scheme") == "https") {
       out.emplace_back("prometheus.io/scheme", "http");
@@ -195,7 +199,8 @@ Map annotations_to_write(const Workload& workload, const Settings& settings) {
 }
 
 Done inject_pod(const Stream& stream, Editor& editor, const Workload& workload,
-                const Settings& options, const std::string& services) {
+                const Settings& options, const std::string& services,
+                std::vector<std::string>& warnings) {
   const auto settings = settings_for(stream, workload, options);
   if (!settings) return std::unexpected(settings.error());
   PodEditor pod(stream, editor, workload);
@@ -205,13 +210,12 @@ Done inject_pod(const Stream& stream, Editor& editor, const Workload& workload,
   facts.containers = literal(container_names(workload));
   facts.ports = literal(container_ports(workload));
   facts.services = services;
-  if (settings->merge_metrics && annotation(workload, "prometheus.io/port") != kMetricsPort) {
-    facts.metrics = literal(app_metrics(workload));
-  }
+  if (is_to_merge(workload, *settings)) facts.metrics = literal(app_metrics(workload));
   if (settings->rewrite_probes) {
-    auto probes = rewrite_probes(pod);
+    auto probes = rewrite_probes(pod, *settings);
     if (!probes) return std::unexpected(probes.error());
-    if (!probes->empty()) facts.probes = literal(compact_json(*probes));
+    if (!probes->originals.empty()) facts.probes = literal(compact_json(probes->originals));
+    warnings.insert(warnings.end(), probes->warnings.begin(), probes->warnings.end());
   }
   // The app's init containers run before an ordinary sidecar does: then nothing may be redirected
   // to it yet, so the redirect comes last. Before a native one it comes first.
@@ -247,13 +251,19 @@ std::expected<Outcome, Problem> inject(std::string_view text, const Settings& op
       continue;
     }
     std::size_t left_out = 0;
+    std::vector<std::string> warnings;
     const auto known = services.for_pod(workload, left_out);
-    if (auto done = inject_pod(*stream, editor, workload, options, known); !done) {
+    if (auto done = inject_pod(*stream, editor, workload, options, known, warnings); !done) {
       return std::unexpected(done.error());
     }
     if (left_out > 0) {
-      out.warnings.push_back(fmt::format("{}: {} Services do not fit into HOPLITE_SERVICES",
-                                         shown(workload), left_out));
+      warnings.push_back(fmt::format("{} Services do not fit into HOPLITE_SERVICES", left_out));
+    }
+    for (const auto& name : without_effect(workload)) {
+      warnings.push_back(fmt::format("the annotation {} has no effect", name));
+    }
+    for (const auto& one : warnings) {
+      out.warnings.push_back(fmt::format("{}: {}", shown(workload), one));
     }
     out.done.push_back(shown(workload));
   }

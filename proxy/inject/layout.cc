@@ -214,12 +214,19 @@ class Ends {
     }
     auto& key = const_cast<Node&>(*child.key);
     finish(key, indent);
-    child.start = key.start;
+    child.start = question_mark(at, key.start);
     const auto colon = skip_blank(key.end);
     const bool has_colon = colon < text_.size() && text_[colon] == ':';
     const auto least = has_colon ? colon + 1 : key.end;
     finish_value(value, least, indent);
     child.end = std::max(value.end, least);
+  }
+
+  // Where the key begins: at the ? in front of it, if it has one, or at itself.
+  std::size_t question_mark(std::size_t at, std::size_t key) const {
+    at = skip_blank(at);
+    while (at < key && text_[at] == ',') at = skip_blank(at + 1);
+    return at < key && text_[at] == '?' ? at : key;
   }
 
   // yaml-cpp marks an omitted value with the place of what comes next, and that may be a key that
@@ -272,7 +279,12 @@ class Composer : public YAML::EventHandler {
  public:
   Composer(Stream& stream, std::size_t shift) : stream_(stream), shift_(shift) {}
 
-  void OnDocumentStart(const YAML::Mark&) override { anchors_.clear(); }
+  // yaml-cpp finds empty documents without end where a token stands that begins no value: ", a".
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos == document_) throw YAML::ParserException(mark, "no value can begin here");
+    document_ = mark.pos;
+    anchors_.clear();
+  }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -342,6 +354,7 @@ class Composer : public YAML::EventHandler {
 
   Stream& stream_;
   std::size_t shift_;
+  int document_ = -1;  // where the last one began
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Node*> anchors_;
 };

@@ -1,9 +1,12 @@
 // The handler's entry alone is replaced; periods and thresholds stay as they are written.
 #include "proxy/inject/probes.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -12,9 +15,11 @@
 namespace proxy::inject {
 namespace {
 
-constexpr int kAgentPort = 15020;
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kProbes{
     {{"livenessProbe", "livez"}, {"readinessProbe", "readyz"}, {"startupProbe", "startupz"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kHooks{
+    {{"postStart", "poststartz"}, {"preStop", "prestopz"}}};
+constexpr std::array<std::tuple<std::string_view>, 2> kLists{{{"initContainers"}, {"containers"}}};
 constexpr std::array<std::string_view, 3> kHandlers{"httpGet", "tcpSocket", "grpc"};
 
 std::optional<int> number_in(std::string_view text) {
@@ -40,43 +45,124 @@ const Node* needed_anchor(const Node& node) {
   return nullptr;
 }
 
+// A call of another host does not pass by here.
+bool is_here(const Node& handler) {
+  return handler.kind == NodeKind::map && text_of(inner(handler, "host")).empty();
+}
+
+// Is there something to rewrite in this probe, hook or lifecycle?
+bool has_handler(const Node& node) {
+  const auto there = [&](std::string_view key) {
+    const auto* handler = inner(node, key);
+    return handler != nullptr && is_here(*handler);
+  };
+  const auto hooked = [&](const auto& hook) {
+    const auto* handlers = inner(node, hook.first);
+    return handlers != nullptr && has_handler(*handlers);
+  };
+  return std::any_of(kHandlers.begin(), kHandlers.end(), there) ||
+         std::any_of(kHooks.begin(), kHooks.end(), hooked);
+}
+
+// As they stand in the text, where an anchor comes before its aliases.
+template <class Keys>
+Keys in_order(const Node& map, Keys keys) {
+  const auto place = [&](const auto& one) {
+    const auto* child = find(map, std::get<0>(one));
+    return child == nullptr ? std::size_t{0} : child->start;
+  };
+  std::sort(keys.begin(), keys.end(),
+            [&](const auto& a, const auto& b) { return place(a) < place(b); });
+  return keys;
+}
+
 class Rewriter {
  public:
-  explicit Rewriter(PodEditor& pod) : pod_(pod) {}
+  Rewriter(PodEditor& pod, const Settings& settings) : pod_(pod), settings_(settings) {}
 
   Done container(std::string_view list, const Node& given) {
     if (given.kind == NodeKind::alias) return {};  // the one it stands for is done once
-    const auto* name = inner(given, "name");
-    const auto base = pointer(pointer("/spec", list), text_of(name));
-    for (const auto& [key, path] : kProbes) {
-      const auto entry = find_own(pod_.stream(), given, key);
+    const std::string name(text_of(inner(given, "name")));
+    const auto base = pointer(pointer("/spec", list), name);
+    // Without these the containers behind do not start, an ordinary sidecar among them.
+    const bool before_sidecar = settings_.classic && list == "initContainers";
+    for (const auto& [key, path] : in_order(given, kProbes)) {
+      if (before_sidecar && key == "startupProbe") continue;
+      const auto entry = own(given, key);
       if (!entry) return std::unexpected(entry.error());
       if (*entry == nullptr) continue;
-      const auto url = fmt::format("/app-health/{}/{}", text_of(name), path);
-      if (auto done = probe(base, given, **entry, url); !done) return done;
+      const auto url = fmt::format("/app-health/{}/{}", name, path);
+      if (auto done = rewrite(base, given, **entry, url); !done) return done;
     }
+    return lifecycle(given, base, name, before_sidecar);
+  }
+
+  Probes take() { return std::move(out_); }
+
+ private:
+  Done lifecycle(const Node& container, const std::string& base, const std::string& name,
+                 bool before_sidecar) {
+    const auto hooks = own(container, "lifecycle");
+    if (!hooks) return std::unexpected(hooks.error());
+    if (*hooks == nullptr || is_done(*(*hooks)->value)) return {};
+    const auto& value = *(*hooks)->value;
+    if (auto done = not_an_alias(value); !done) return done;
+    for (const auto& [key, path] : in_order(value, kHooks)) {
+      if (before_sidecar && key == "postStart") continue;
+      const auto entry = own(value, key);
+      if (!entry) return std::unexpected(entry.error());
+      if (*entry == nullptr) continue;
+      const auto url = fmt::format("/app-lifecycle/{}/{}", name, path);
+      if (auto done = rewrite(pointer(base, "lifecycle"), container, **entry, url); !done) {
+        return done;
+      }
+    }
+    seen_.insert(&value);
     return {};
   }
 
-  Map take() { return std::move(originals_); }
+  // The entry with something to rewrite; null when there is none. One that comes by a merge key is
+  // a Problem.
+  std::expected<const Child*, Problem> own(const Node& map, std::string_view key) const {
+    const auto* child = find(map, key);
+    const auto* value = child == nullptr ? find_merged(map, key) : child->value;
+    if (value == nullptr || !has_handler(resolved(*value))) return nullptr;
+    return find_own(pod_.stream(), map, key);
+  }
 
- private:
-  Done probe(const std::string& base, const Node& container, const Child& entry,
-             const std::string& url) {
+  // It follows the one that was rewritten.
+  bool is_done(const Node& value) const {
+    return value.kind == NodeKind::alias && seen_.contains(value.target);
+  }
+
+  Done not_an_alias(const Node& value) const {
+    if (value.kind != NodeKind::alias) return {};
+    return std::unexpected(pod_.stream().problem(
+        value.start,
+        "this is an alias of something that is no probe or hook above; write it out, "
+        "or set the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\""));
+  }
+
+  Done rewrite(const std::string& base, const Node& container, const Child& entry,
+               const std::string& url) {
     const auto& value = *entry.value;
-    if (value.kind == NodeKind::alias) {
-      if (seen_.contains(value.target)) return {};  // it follows the one that was rewritten
-      return std::unexpected(pod_.stream().problem(
-          value.start,
-          "this probe is an alias of something that is no probe above; write it out, "
-          "or set the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\""));
-    }
-    if (value.kind != NodeKind::map) return {};
+    if (is_done(value)) return {};
+    if (auto done = not_an_alias(value); !done) return done;
+    const bool hook = url.starts_with("/app-lifecycle/");
     for (const auto key : kHandlers) {
-      const auto handler = find_own(pod_.stream(), value, key);
+      if (hook && key == "grpc") continue;
+      const auto handler = own_handler(value, key);
       if (!handler) return std::unexpected(handler.error());
-      if (*handler == nullptr || !is_here(resolved(*(*handler)->value))) continue;
-      auto original = describe(key, container, resolved(*(*handler)->value));
+      if (*handler == nullptr) continue;
+      const auto& given = resolved(*(*handler)->value);
+      if (hook && text_of(inner(given, "scheme")) == "HTTPS") {
+        out_.warnings.push_back(fmt::format(
+            "{}: the hook's scheme is HTTPS, so kubelet calls the app itself; except its port by "
+            "traffic.sidecar.istio.io/excludeInboundPorts",
+            pointer(base, entry.key->text)));
+        continue;
+      }
+      auto original = describe(key, container, given);
       if (!original) return std::unexpected(original.error());
       if (const auto* anchor = needed_anchor(*(*handler)->value)) {
         return std::unexpected(pod_.stream().problem(
@@ -85,19 +171,24 @@ class Rewriter {
             "probe it is in; write it out there"));
       }
       Map all{{std::string(key), std::move(*original)}};
-      const auto* timeout = inner(value, "timeoutSeconds");
-      all.emplace_back("timeoutSeconds", number_in(text_of(timeout)).value_or(1));
-      originals_.emplace_back(url, std::move(all));
+      // Kubelet gives a hook the whole of the pod's grace period.
+      if (!hook) {
+        const auto* timeout = inner(value, "timeoutSeconds");
+        all.emplace_back("timeoutSeconds", number_in(text_of(timeout)).value_or(1));
+      }
+      out_.originals.emplace_back(url, std::move(all));
       seen_.insert(&value);
       pod_.replace(pointer(base, entry.key->text), value, **handler, "httpGet",
-                   Map{{"path", url}, {"port", kAgentPort}});
+                   Map{{"path", url}, {"port", settings_.status_port}});
     }
     return {};
   }
 
-  // A probe of another host does not pass by here.
-  static bool is_here(const Node& handler) {
-    return handler.kind == NodeKind::map && text_of(inner(handler, "host")).empty();
+  std::expected<const Child*, Problem> own_handler(const Node& probe, std::string_view key) const {
+    const auto* child = find(probe, key);
+    const auto* value = child == nullptr ? find_merged(probe, key) : child->value;
+    if (value == nullptr || !is_here(resolved(*value))) return nullptr;
+    return find_own(pod_.stream(), probe, key);
   }
 
   std::expected<Map, Problem> describe(std::string_view kind, const Node& container,
@@ -141,20 +232,22 @@ class Rewriter {
     }
     return std::unexpected(pod_.stream().problem(
         port == nullptr ? handler.start : port->start,
-        fmt::format("the probe's port {} is no port of this container", config::quoted(text))));
+        fmt::format("the port {} is no port of this container", config::quoted(text))));
   }
 
   PodEditor& pod_;
-  Map originals_;
+  const Settings& settings_;
+  Probes out_;
   std::set<const Node*> seen_;
 };
 
 }  // namespace
 
-std::expected<Map, Problem> rewrite_probes(PodEditor& pod) {
-  Rewriter rewriter(pod);
-  for (const auto* list : {"initContainers", "containers"}) {
-    const auto* containers = find(*pod.workload().spec, list);
+std::expected<Probes, Problem> rewrite_probes(PodEditor& pod, const Settings& settings) {
+  Rewriter rewriter(pod, settings);
+  const auto& spec = *pod.workload().spec;
+  for (const auto& [list] : in_order(spec, kLists)) {
+    const auto* containers = find(spec, list);
     if (containers == nullptr) continue;
     for (const auto& item : resolved(*containers->value).children) {
       if (auto done = rewriter.container(list, *item.value); !done) {

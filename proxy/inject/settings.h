@@ -37,13 +37,14 @@ struct Settings {
 
   // From here on only annotations say otherwise.
   std::string include_inbound_ports = "*";
-  std::string exclude_inbound_ports = "15090,15021,15020";
+  std::string exclude_inbound_ports;  ///< besides the sidecar's own
   std::string include_outbound_ports;
   std::string exclude_outbound_ports;
   std::string include_outbound_ranges = "*";
   std::string exclude_outbound_ranges;
   std::string exclude_interfaces;
   std::string virtual_interfaces;
+  int status_port = 15020;  ///< metrics of both, probes, /drain
   std::string cpu = "100m";
   std::string cpu_limit = "2000m";
   std::string memory = "128Mi";
@@ -58,6 +59,9 @@ struct Settings {
 
 /// Why this pod gets no sidecar; empty: it gets one.
 std::string reason_to_skip(const Workload& workload);
+
+/// Names of the pod's annotations that Istio knows, or may know, and that do nothing here.
+std::vector<std::string> without_effect(const Workload& workload);
 
 /// The options with the pod's annotations applied; a Problem at an annotation that makes no sense.
 std::expected<Settings, Problem> settings_for(const Stream& stream, const Workload& workload,

@@ -15,25 +15,37 @@ namespace {
 
 struct Kind {
   std::string_view name;
+  std::string_view group;
   std::string_view api;  // as in an owner reference
   std::string_view plural;
 };
 
 constexpr std::array kKinds{
-    Kind{"Pod", "v1", "pods"},
-    Kind{"Deployment", "apps/v1", "deployments"},
-    Kind{"StatefulSet", "apps/v1", "statefulsets"},
-    Kind{"DaemonSet", "apps/v1", "daemonsets"},
-    Kind{"ReplicaSet", "apps/v1", "replicasets"},
-    Kind{"ReplicationController", "v1", "replicationcontrollers"},
-    Kind{"Job", "batch/v1", "jobs"},
-    Kind{"CronJob", "batch/v1", "cronjobs"},
+    Kind{"Pod", "", "v1", "pods"},
+    Kind{"Deployment", "apps", "apps/v1", "deployments"},
+    Kind{"StatefulSet", "apps", "apps/v1", "statefulsets"},
+    Kind{"DaemonSet", "apps", "apps/v1", "daemonsets"},
+    Kind{"ReplicaSet", "apps", "apps/v1", "replicasets"},
+    Kind{"ReplicationController", "", "v1", "replicationcontrollers"},
+    Kind{"Job", "batch", "batch/v1", "jobs"},
+    Kind{"CronJob", "batch", "batch/v1", "cronjobs"},
 };
 
 const Kind* find_kind(std::string_view name) {
   const auto found = std::find_if(kKinds.begin(), kKinds.end(),
                                   [&](const Kind& kind) { return kind.name == name; });
   return found == kKinds.end() ? nullptr : &*found;
+}
+
+// Others have kinds of these names too, with another inside: Volcano a Job, Knative a Service.
+std::string_view group_of(std::string_view api_version) {
+  const auto slash = api_version.find('/');
+  return slash == std::string_view::npos ? std::string_view{} : api_version.substr(0, slash);
+}
+
+bool is_workload(std::string_view kind, std::string_view api_version) {
+  const auto* known = find_kind(kind);
+  return known != nullptr && known->group == group_of(api_version);
 }
 
 // Lists in lists: as deep as this, and no deeper.
@@ -57,37 +69,83 @@ std::vector<const Node*> merged(const Node& map) {
   return out;
 }
 
+// `seen` keeps a map that is merged many times over from being searched as often.
+const Node* find_merged(const Node& map, std::string_view key, std::set<const Node*>& seen) {
+  for (const auto* other : merged(map)) {
+    if (!seen.insert(other).second) continue;
+    if (const auto* found = value_of(*other, key)) return found;
+    if (const auto* found = find_merged(*other, key, seen)) return found;
+  }
+  return nullptr;
+}
+
 class Finder {
  public:
   Finder(const Stream& stream, Objects& out) : stream_(stream), out_(out) {}
 
-  Done object(const Node& given, int depth) {
+  // `kind` and `api` are those of the List around it, whose items need not say theirs.
+  Done object(const Node& given, int depth, std::string_view kind = {}, std::string_view api = {}) {
     const auto& node = resolved(given);
     if (node.kind == NodeKind::null) return {};
     if (node.kind != NodeKind::map) {
       return wrong(given, "this is no Kubernetes object: a map with apiVersion and kind is one");
     }
-    const auto kind = text_of(value_of(node, "kind"));
-    if (kind.empty() || text_of(value_of(node, "apiVersion")).empty()) {
+    if (const auto* own = value_of(node, "kind")) kind = text_of(own);
+    if (const auto* own = value_of(node, "apiVersion")) api = text_of(own);
+    if (kind.empty() || api.empty()) {
       return wrong(given, fmt::format("this is no Kubernetes object: {} is missing",
                                       kind.empty() ? "kind" : "apiVersion"));
     }
     const auto* items = value_of(node, "items");
     if (kind.ends_with("List") && items != nullptr && items->kind == NodeKind::list) {
       if (depth >= kMaxDepth) return wrong(given, "Lists in Lists, deeper than 8");
+      const auto inner = kind.substr(0, kind.size() - std::string_view("List").size());
       for (const auto& item : items->children) {
-        if (auto done = object(*item.value, depth + 1); !done) return done;
+        if (auto done = object(*item.value, depth + 1, inner, api); !done) return done;
       }
       return {};
     }
-    if (kind == "Service") service(node);
-    if (find_kind(kind) != nullptr) return workload(node, std::string(kind));
-    return {};
+    if (kind == "Service" && group_of(api).empty()) service(node);
+    if (!is_workload(kind, api)) return {};
+    if (auto done = no_key_twice(node); !done) return done;
+    return workload(node, std::string(kind));
   }
 
  private:
   Done wrong(const Node& node, std::string message) const {
     return std::unexpected(stream_.problem(node.start, std::move(message)));
+  }
+
+  // Some readers take the first of two, some the last, Kubernetes neither.
+  Done no_key_twice(const Node& node) const {
+    std::set<std::string_view> keys;
+    for (const auto& [key, value, start, end] : node.children) {
+      if (key != nullptr && key->kind == NodeKind::scalar && !keys.insert(key->text).second) {
+        return std::unexpected(stream_.problem(
+            start, fmt::format("the key {} is here twice", config::quoted(key->text))));
+      }
+      if (auto done = no_key_twice(*value); !done) return done;
+    }
+    return {};
+  }
+
+  // Injection finds containers by their names, as Kubernetes does.
+  Done named(const Node& spec) const {
+    std::set<std::string_view> names;
+    for (const auto* list : {"initContainers", "containers"}) {
+      const auto* containers = value_of(spec, list);
+      if (containers == nullptr) continue;
+      for (const auto& item : containers->children) {
+        const auto name = text_of(value_of(*item.value, "name"));
+        if (name.empty() || !names.insert(name).second) {
+          return std::unexpected(stream_.problem(
+              item.start, name.empty() ? std::string("a container without a name")
+                                       : fmt::format("another container is named {} already",
+                                                     config::quoted(name))));
+        }
+      }
+    }
+    return {};
   }
 
   // A map that must be there, and be written out, because it is edited.
@@ -149,6 +207,7 @@ class Finder {
                                "injected",
                                path));
     }
+    if (auto done = named(**spec); !done) return done;
     if (const auto* metadata = value_of(*pod, "metadata")) {
       out.labels = labels_of(value_of(*metadata, "labels"));
       out.annotations = labels_of(value_of(*metadata, "annotations"));
@@ -232,14 +291,16 @@ std::expected<Objects, Problem> find_objects(const Stream& stream) {
 std::expected<const Child*, Problem> find_own(const Stream& stream, const Node& map,
                                               std::string_view key) {
   if (const auto* child = find(map, key)) return child;
-  for (const auto* other : merged(map)) {
-    if (find(*other, key) == nullptr) continue;
-    return std::unexpected(stream.problem(
-        find(map, "<<")->start,
-        fmt::format("{} comes in by a merge key (<<), and only what is written out can be injected",
-                    config::quoted(key))));
-  }
-  return nullptr;
+  if (find_merged(map, key) == nullptr) return nullptr;
+  return std::unexpected(stream.problem(
+      find(map, "<<")->start,
+      fmt::format("{} comes in by a merge key (<<), and only what is written out can be injected",
+                  config::quoted(key))));
+}
+
+const Node* find_merged(const Node& map, std::string_view key) {
+  std::set<const Node*> seen;
+  return find_merged(resolved(map), key, seen);
 }
 
 Labels labels_of(const Node* map) {

@@ -49,13 +49,17 @@ struct Objects {
 };
 
 /// All of them, those in a List too. A document that is no Kubernetes object, or a workload without
-/// what Kubernetes requires, is a Problem; objects of other kinds are passed over.
+/// what Kubernetes requires, is a Problem; objects of other kinds and of other API groups are
+/// passed over.
 std::expected<Objects, Problem> find_objects(const Stream& stream);
 
 /// The entry of a map that injection is to edit; null = it has none. A Problem when the entry comes
 /// by a merge key (<<), which one cannot edit here.
 std::expected<const Child*, Problem> find_own(const Stream& stream, const Node& map,
                                               std::string_view key);
+
+/// What `key` has in the maps that merge keys (<<) bring into this one; null: nothing.
+const Node* find_merged(const Node& map, std::string_view key);
 
 /// The map's texts, through aliases and merge keys; other values are left out.
 Labels labels_of(const Node* map);

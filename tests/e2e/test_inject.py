@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 from hoplite_e2e.deadline import seconds
-from hoplite_e2e.injected import flags_of, named, sidecar_of, variables
+from hoplite_e2e.injected import (POD, flags_of, hoplite, inject, named,  # noqa: F401
+                                  sidecar_of, variables)
 
 yaml = pytest.importorskip(
     "yaml", reason="python3-yaml IS NOT INSTALLED (docker/install-deps.sh test): nothing checked "
@@ -15,46 +16,6 @@ yaml = pytest.importorskip(
 
 KUBERNETES = pathlib.Path(__file__).resolve().parents[2] / "docker/kubernetes"
 OK, FAILURE, USAGE, BAD_INPUT = 0, 1, 64, 78
-
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: web
-  annotations: {%s}
-spec:
-  containers:
-  - name: web
-"""
-
-
-@pytest.fixture
-def hoplite(build_dir, tmp_path):
-    """Runs hoplite on a text from stdin, or with other arguments; bytes in, bytes out."""
-
-    def run(*arguments, text=""):
-        data = text if isinstance(text, bytes) else text.encode()
-        return subprocess.run([build_dir / "hoplite", *map(str, arguments)], input=data,
-                              capture_output=True, timeout=seconds(), cwd=tmp_path)
-
-    return run
-
-
-@pytest.fixture
-def inject(hoplite):
-    """Injects a text, undoes it to see that it can be, and returns the documents."""
-
-    def run(text, *arguments):
-        done = hoplite("inject", "-f", "-", *arguments, text=text)
-        assert done.returncode == OK, done.stderr.decode()
-        back = hoplite("uninject", "-f", "-", text=done.stdout)
-        assert back.returncode == OK, back.stderr.decode()
-        assert back.stdout.decode() == text
-        twice = hoplite("inject", "-f", "-", *arguments, text=done.stdout)
-        assert (twice.returncode, twice.stdout) == (OK, done.stdout)
-        return list(yaml.safe_load_all(done.stdout))
-
-    return run
 
 
 # --- the pod ------------------------------------------------------------------------------------
@@ -188,6 +149,100 @@ spec:
         "/app-health/a/startupz": {"grpc": {"port": 9000, "service": "s"}, "timeoutSeconds": 1}}
 
 
+def test_lifecycle_hooks_are_rewritten_and_handed_on(inject):
+    """As Istio does it: hooks by HTTP and TCP; kubelet runs the others itself."""
+    pod = inject("""\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  initContainers:
+  - name: i
+    restartPolicy: Always
+    lifecycle: {postStart: {httpGet: {port: 1}}}
+  containers:
+  - name: a
+    ports: [{name: web, containerPort: 8080}]
+    lifecycle: # hooks
+      postStart:
+        httpGet: {path: begun, port: web, httpHeaders: [{name: X, value: y}]} # begun
+      preStop:
+        tcpSocket:
+          port: 8081
+  - name: b
+    lifecycle: {preStop: {exec: {command: [sleep, "5"]}}, postStart: {sleep: {seconds: 1}}}
+  - name: c
+    lifecycle: {preStop: {httpGet: {port: 80, host: elsewhere.example}}}
+""")[0]
+    first, second, third = (named(pod["spec"]["containers"], name) for name in "abc")
+    assert first["lifecycle"] == {
+        "postStart": {"httpGet": {"path": "/app-lifecycle/a/poststartz", "port": 15020}},
+        "preStop": {"httpGet": {"path": "/app-lifecycle/a/prestopz", "port": 15020}}}
+    assert second["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "5"]}},
+                                   "postStart": {"sleep": {"seconds": 1}}}
+    assert third["lifecycle"]["preStop"]["httpGet"]["host"] == "elsewhere.example"
+    assert json.loads(variables(sidecar_of(pod))["ISTIO_KUBE_APP_PROBERS"]) == {
+        "/app-lifecycle/i/poststartz": {"httpGet": {"path": "/", "port": 1, "scheme": "HTTP"}},
+        "/app-lifecycle/a/poststartz": {
+            "httpGet": {"path": "begun", "port": 8080, "scheme": "HTTP",
+                        "httpHeaders": [{"name": "X", "value": "y"}]}},
+        "/app-lifecycle/a/prestopz": {"tcpSocket": {"port": 8081}}}
+
+
+def test_a_hook_by_https_is_left_to_kubelet_in_words(hoplite):
+    """A probe may be answered by whether the port is open; a hook has to be called."""
+    done = hoplite("inject", "-f", "-", text=POD % "" +
+                   "    lifecycle: {preStop: {httpGet: {port: 443, scheme: HTTPS}}}\n")
+    pod = yaml.safe_load(done.stdout)
+    assert pod["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["port"] == 443
+    assert ("warning: Pod web: /spec/containers/web/lifecycle/preStop: the hook's scheme is HTTPS"
+            in done.stderr.decode())
+
+
+def test_an_ordinary_sidecar_is_waited_for_by_nothing_before_it(inject):
+    """The app's own restartable init containers start before it does."""
+    pod = inject(POD % "" + """\
+  initContainers:
+  - name: own
+    restartPolicy: Always
+    startupProbe: {tcpSocket: {port: 1}}
+    livenessProbe: {tcpSocket: {port: 1}}
+    lifecycle: {postStart: {httpGet: {port: 1}}, preStop: {httpGet: {port: 1}}}
+""", "--classic")[0]
+    own = named(pod["spec"]["initContainers"], "own")
+    assert own["startupProbe"] == {"tcpSocket": {"port": 1}}
+    assert own["livenessProbe"]["httpGet"]["path"] == "/app-health/own/livez"
+    assert own["lifecycle"] == {
+        "postStart": {"httpGet": {"port": 1}},
+        "preStop": {"httpGet": {"path": "/app-lifecycle/own/prestopz", "port": 15020}}}
+
+
+def test_aliases_of_probes_and_hooks(inject):
+    """One that stands for a rewritten one follows it; one of another kind is nobody's business."""
+    pod = inject("""\
+apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: a
+    livenessProbe: &run {exec: {command: [run]}}
+    readinessProbe: *run
+    startupProbe: &probe {tcpSocket: {port: 80}}
+    lifecycle: &hooks {preStop: &hook {httpGet: {port: 80}}, postStart: *hook}
+  - name: b
+    startupProbe: *probe
+    lifecycle: *hooks
+  - {name: c, lifecycle: &sleep {preStop: {exec: {command: [run]}}}}
+  - {name: d, lifecycle: *sleep}
+  - {name: e, <<: {livenessProbe: {exec: {command: [run]}}}}
+""")[0]
+    first, second = (named(pod["spec"]["containers"], name) for name in "ab")
+    assert first["readinessProbe"] == {"exec": {"command": ["run"]}}
+    assert second["startupProbe"]["httpGet"]["path"] == "/app-health/a/startupz"
+    assert second["lifecycle"] == first["lifecycle"]
+    assert first["lifecycle"]["postStart"]["httpGet"]["path"] == "/app-lifecycle/a/prestopz"
+
+
 def test_services_of_the_same_stream_are_made_known(inject):
     pod = inject((KUBERNETES / "podinfo.yaml").read_text())[0]["spec"]["template"]
     services = json.loads(variables(sidecar_of(pod))["HOPLITE_SERVICES"])
@@ -235,134 +290,6 @@ def test_other_kinds_and_empty_documents_pass(hoplite):
     assert (done.returncode, done.stdout.decode(), done.stderr) == (OK, text, b"")
 
 
-# --- options and annotations --------------------------------------------------------------------
-
-
-def test_classic_is_an_ordinary_container_before_the_app(inject):
-    pod = inject(POD % "" + "  initContainers: [{name: migrate}]\n", "--classic")[0]
-    assert [one["name"] for one in pod["spec"]["initContainers"]] == ["migrate", "hoplite-init"]
-    assert [one["name"] for one in pod["spec"]["containers"]] == ["istio-proxy", "web"]
-    sidecar = named(pod["spec"]["containers"], "istio-proxy")
-    assert "restartPolicy" not in sidecar
-    assert "http://127.0.0.1:15021/healthz/ready" in (
-        sidecar["lifecycle"]["postStart"]["exec"]["command"])
-    assert pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "web"
-
-
-def test_tproxy_runs_as_root_of_the_proxys_group(inject):
-    pod = inject(POD % "", "--mode", "tproxy")[0]
-    assert flags_of(pod)["-m"] == "TPROXY"
-    security = sidecar_of(pod)["securityContext"]
-    assert (security["runAsUser"], security["runAsGroup"], security["runAsNonRoot"]) == (
-        0, 1337, False)
-    assert security["capabilities"] == {"add": ["NET_ADMIN"], "drop": ["ALL"]}
-    assert variables(sidecar_of(pod))["ISTIO_META_INTERCEPTION_MODE"] == "TPROXY"
-
-
-def test_certificates_come_from_a_secret_or_a_driver(inject):
-    text = POD % "" + "  serviceAccountName: web\n"
-    assert inject(text)[0]["spec"]["volumes"] == [
-        {"name": "hoplite-certs", "secret": {"secretName": "hoplite.web"}}]
-    assert inject(text, "--cert-secret", "mine")[0]["spec"]["volumes"][0]["secret"] == {
-        "secretName": "mine"}
-    csi = inject(text, "--cert-csi", "spiffe.csi.cert-manager.io", "--cert-csi-attribute",
-                 "aud=1")[0]["spec"]["volumes"][0]["csi"]
-    assert csi == {"driver": "spiffe.csi.cert-manager.io", "readOnly": True,
-                   "volumeAttributes": {"aud": "1"}}
-    off = inject(text, "--mtls", "off")[0]
-    assert "volumes" not in off["spec"]
-    assert "HOPLITE_MTLS_CERT" not in variables(sidecar_of(off))
-
-
-def test_further_options(inject):
-    pod = inject(POD % "", "--name", "hoplite", "--image", "r.example/h:1", "--cluster", "1.10",
-                 "--trust-domain", "example.org", "--mtls", "strict",
-                 "--env", "HOPLITE_LOG_ACCESS=all")[0]
-    sidecar = sidecar_of(pod, "hoplite")
-    told = variables(sidecar)
-    assert sidecar["image"] == "r.example/h:1"
-    assert (told["ISTIO_META_CLUSTER_ID"], told["TRUST_DOMAIN"], told["HOPLITE_MTLS_MODE"],
-            told["HOPLITE_LOG_ACCESS"]) == ("1.10", "example.org", "strict", "all")
-
-
-def test_annotations_outweigh_options(inject):
-    pod = inject(POD % """
-    traffic.sidecar.istio.io/includeInboundPorts: "80,81",
-    traffic.sidecar.istio.io/excludeInboundPorts: "22",
-    hoplite.io/skip-inbound-ports: "23, 24",
-    traffic.sidecar.istio.io/includeOutboundPorts: "443",
-    traffic.sidecar.istio.io/excludeOutboundPorts: "25",
-    hoplite.io/skip-outbound-ports: "26",
-    traffic.sidecar.istio.io/includeOutboundIPRanges: "10.0.0.0/8,fd00::/8",
-    traffic.sidecar.istio.io/excludeOutboundIPRanges: 10.1.0.0/16,
-    traffic.sidecar.istio.io/excludeInterfaces: eth1,
-    istio.io/reroute-virtual-interfaces: "tap0",
-    sidecar.istio.io/interceptionMode: TPROXY,
-    sidecar.istio.io/proxyImage: mine,
-    sidecar.istio.io/proxyCPU: "5",
-    sidecar.istio.io/proxyMemoryLimit: 1e9,
-    sidecar.istio.io/logLevel: trace,
-    hoplite.io/mtls: strict,
-    readiness.status.sidecar.istio.io/periodSeconds: "3",
-    hoplite.io/cert-secret: own""", "--mtls", "off", "--image", "other")[0]
-    assert flags_of(pod) == {
-        "-p": "15001", "-z": "15006", "-u": "1337", "-g": "1337", "-m": "TPROXY",
-        "-i": "10.0.0.0/8,fd00::/8", "-x": "10.1.0.0/16", "-b": "80,81",
-        "-d": "15090,15021,15020,22,23,24", "-q": "443", "-o": "25,26", "-c": "eth1", "-k": "tap0"}
-    sidecar = sidecar_of(pod)
-    assert sidecar["image"] == "mine"
-    assert sidecar["resources"]["requests"]["cpu"] == "5"
-    assert sidecar["resources"]["limits"]["memory"] == "1e9"  # a text, as it was
-    assert sidecar["readinessProbe"]["periodSeconds"] == 3
-    assert variables(sidecar)["HOPLITE_LOG_LEVEL"] == "debug"
-    assert variables(sidecar)["HOPLITE_MTLS_MODE"] == "strict"
-    assert pod["spec"]["volumes"][0]["secret"] == {"secretName": "own"}
-
-
-#: What some version of YAML takes for something other than this text, or not as a scalar at all.
-NO_PLAIN_TEXTS = [
-    "", " ", " x ", "~", "null", "Null", "true", "False", "yes", "NO", "on", "Off", "y", "N", "1",
-    "-1", "+1", "1.10", ".5", "1e3", "0x1F", "0o17", "017", "0b1", "1_000", "12:30:45",
-    "2024-01-01", "2001-12-14t21:59:43.10-05:00", ".inf", "-.INF", ".NaN", "=", "<<", "- a", "-",
-    "? a", "a: b", "a:", "a #b", "#a", "'", "''", '"', "\\", "a'b\"c\\d", "{", "}", "[", "]", ",",
-    "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "a\nb", "a\r\nb", "\t", "a\tb", "---", "...",
-    "é", "日本", "\u2028", "\u2029", "\ufeff", "\x7f", "\x85", "\xa0", "\U0001F600", "\x1b[0m"]
-
-
-@pytest.mark.parametrize("text", [
-    POD % "", '{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c"}]}}'])
-def test_texts_stay_texts_in_every_version_of_yaml(inject, text):
-    """PyYAML reads YAML 1.1; what inject itself reads back, with yaml-cpp, is 1.2."""
-    arguments = []
-    for number, value in enumerate(NO_PLAIN_TEXTS):
-        arguments += ["--env", f"N{number}={value}"]
-    told = variables(sidecar_of(inject(text, *arguments)[0]))
-    assert [told[f"N{number}"] for number in range(len(NO_PLAIN_TEXTS))] == NO_PLAIN_TEXTS
-
-
-def test_rewriting_of_probes_and_native_can_be_declined(inject):
-    text = (POD % 'sidecar.istio.io/rewriteAppHTTPProbers: "false", '
-                  'sidecar.istio.io/nativeSidecar: "false"')
-    pod = inject(text + "    livenessProbe: {tcpSocket: {port: 80}}\n")[0]
-    assert named(pod["spec"]["containers"], "web")["livenessProbe"] == {"tcpSocket": {"port": 80}}
-    assert "ISTIO_KUBE_APP_PROBERS" not in variables(named(pod["spec"]["containers"],
-                                                           "istio-proxy"))
-
-
-@pytest.mark.parametrize("text, why", [
-    (POD % 'sidecar.istio.io/inject: "false"', 'sidecar.istio.io/inject is "false"'),
-    (POD % 'hoplite.io/inject: "false"', 'hoplite.io/inject is "false"'),
-    (POD % "" + "  hostNetwork: true\n", "hostNetwork"),
-    (POD % "sidecar.istio.io/status: x", "it has Istio's sidecar"),
-    ((POD % "").replace("  name: web\n  ann", "  name: web\n  labels: {sidecar.istio.io/inject: "
-                        "\"false\"}\n  ann"), 'sidecar.istio.io/inject is "false"'),
-])
-def test_pods_that_get_none_say_why(hoplite, text, why):
-    done = hoplite("inject", "-f", "-", text=text)
-    assert (done.returncode, done.stdout.decode()) == (OK, text)
-    assert f"left alone: Pod web: {why}" in done.stderr.decode()
-
-
 # --- what is wrong is said with its place -------------------------------------------------------
 
 
@@ -390,7 +317,21 @@ def test_pods_that_get_none_say_why(hoplite, text, why):
     (POD % "traffic.sidecar.istio.io/excludeInboundPorts: 80;81",
      'excludeInboundPorts: found "80;81"; allowed: ports with commas between'),
     (POD % "" + "    livenessProbe: {httpGet: {port: web}}\n",
-     'stdin:9:37: the probe\'s port "web" is no port of this container'),
+     'stdin:9:37: the port "web" is no port of this container'),
+    (POD % 'status.sidecar.istio.io/port: "15090"',
+     'status.sidecar.istio.io/port: found "15090"; allowed: a port other than'),
+    (POD % 'status.sidecar.istio.io/port: "0"', "allowed: a port other than"),
+    (POD % "sidecar.istio.io/interceptionMode: NONE", "allowed: REDIRECT or TPROXY"),
+    (POD % "sidecar.istio.io/proxyCPU: much",
+     'sidecar.istio.io/proxyCPU: found "much"; allowed: a quantity such as 100m or 128Mi'),
+    (POD % "hoplite.io/mlts: strict", 'stdin:5:34: there is no annotation "hoplite.io/mlts"'),
+    ((POD % "").replace("spec:", "spec: {}\nspec:"), 'stdin:7:1: the key "spec" is here twice'),
+    (POD % "" + "    env: [{name: A, value: b, name: C}]\n",
+     'stdin:9:31: the key "name" is here twice'),
+    (POD % "" + "  - image: x\n", "stdin:9:3: a container without a name"),
+    (POD % "" + "  - null\n", "stdin:9:3: a container without a name"),
+    (POD % "" + "  initContainers: [{name: web}]\n",
+     'stdin:8:3: another container is named "web" already'),
     ("apiVersion: v1\nkind: Pod\nx: &s {containers: [{name: c}]}\nspec: *s\n",
      "stdin:4:7: spec is an alias"),
     ("apiVersion: v1\nkind: Pod\nx: &s {volumes: [{name: v}]}\nspec:\n  <<: *s\n  containers: "

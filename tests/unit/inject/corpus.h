@@ -239,6 +239,42 @@ spec:
   - args: ["{", "]", '#', "\"}"]
     name: d
 # the last word)"},
+    Manifest{"tabs",
+             "apiVersion: v1\t\nkind: Pod \t # comment\nmetadata:\t\n  annotations:\t{a:\tb,\tc:\t'd'"
+             "\t}\t\nspec:  \t\n  containers:\t# c\n  - name:\ta\t\n    livenessProbe:\t{tcpSocket:"
+             "\t{port:\t1}}\n"},
+    Manifest{"explicit keys", R"(? apiVersion
+: v1
+? kind
+: Pod
+? spec
+:
+  ? containers
+  : - name: a
+      ? livenessProbe # why
+      : tcpSocket: {? port : 1}
+    - ? lifecycle
+      : preStop:
+          ? httpGet
+          : port: 2
+      name: b
+  ? initContainers
+  :
+)"},
+    Manifest{"hooks", R"(apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - name: a
+    lifecycle: # hooks
+      preStop: &hook
+        httpGet: # get
+          path: /x   # x
+
+          port: 1
+      postStart: *hook
+  - {name: b, lifecycle: {"postStart": {tcpSocket: {port: 80}, }}}
+)"},
     Manifest{"keys in quotes", R"("apiVersion": "v1"
 'kind': 'Pod'
 "spec":

@@ -71,6 +71,10 @@ TEST_CASE("what is no YAML has a place") {
   CHECK(Stream::parse(std::string_view("a\0b", 3)).error().column == 2);
   CHECK(Stream::parse(std::string(100'000, '[')).error().message.starts_with("this is not YAML"));
   CHECK(Stream::parse("").value().documents().empty());
+  const auto comma = Stream::parse("a: b\n---\n, c\n");
+  REQUIRE(!comma);
+  CHECK(comma.error().line == 3);
+  CHECK(comma.error().message == "this is not YAML: no value can begin here");
 }
 
 TEST_CASE("every document of a stream has its root") {
