@@ -6,10 +6,12 @@
 #include <exception>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include "proxy/config/keys.h"
@@ -286,9 +288,43 @@ std::string hint(std::string_view text, int line) {
   return {};
 }
 
+// Throws where yaml-cpp would find empty documents without end: at a token that begins no value, as
+// in ", a".
+class Documents final : public YAML::EventHandler {
+ public:
+  static void check(const std::string& text) {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    Documents documents;
+    while (parser.HandleNextDocument(documents)) {
+    }
+  }
+
+ private:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos == begin_) throw YAML::ParserException(mark, "no value can begin here");
+    begin_ = mark.pos;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  int begin_ = -1;
+};
+
 void walk(std::string_view text, Reader& reader, Config& config) {
   try {
-    const auto documents = YAML::LoadAll(std::string(text));
+    const std::string yaml(text);
+    Documents::check(yaml);
+    const auto documents = YAML::LoadAll(yaml);
     if (documents.size() > 1) {
       reader.report(reader.place(documents[1]), {}, "a second document; allowed: one a file");
     }
