@@ -4,13 +4,14 @@
 #include <algorithm>
 
 #include "proxy/net/original_destination.h"
+#include "telemetry/text_format.h"
 
 namespace proxy::server {
 namespace {
 
 // Text format 0.0.4, or what old exporters call it: what may stand behind our own lines.
 // OpenMetrics has an end of its own and names counters otherwise.
-bool is_text_format(std::string_view content_type) {
+bool says_text_format(std::string_view content_type) {
   return content_type.empty() || content_type.starts_with("text/plain");
 }
 
@@ -47,8 +48,9 @@ std::unique_ptr<Fetch> AgentPages::fetch_metrics(std::chrono::milliseconds timeo
   request.headers = {{"accept", "text/plain;version=0.0.4;q=1,*/*;q=0.1"}};
   return std::make_unique<Fetch>(
       loop_, std::move(request), [done = std::move(done)](Fetch&, FetchResult result) {
-        const bool fine =
-            result.status == 200 && result.complete && is_text_format(result.content_type);
+        const bool fine = result.status == 200 && result.complete && !result.encoded &&
+                          says_text_format(result.content_type) &&
+                          telemetry::is_text_format(result.body);
         if (!fine) result.body.clear();
         if (!result.body.empty() && !result.body.ends_with('\n')) result.body += '\n';
         done(std::move(result.body));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "proxy/http/text.h"
 #include "proxy/http1/client_connection.h"
 #include "proxy/http2/client_connection.h"
 
@@ -100,6 +101,11 @@ void Fetch::ask() {
 void Fetch::on_head(http::ResponseHead& head) {
   result_.status = head.status;
   result_.content_type = head.headers.get(http::NameId::content_type).value_or("");
+  for (const auto& field : head.headers.fields()) {
+    if (http::equals_ignore_case(head.headers.name(field), "content-encoding")) {
+      result_.encoded = !http::equals_ignore_case(head.headers.value(field), "identity");
+    }
+  }
 }
 
 void Fetch::on_data(Chain body) {

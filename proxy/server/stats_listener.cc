@@ -66,13 +66,15 @@ class StatsListener::Response final : public http::RequestUser,
       leave(head, path == "/drain");
       return true;
     }
-    if (!path.starts_with("/app-health/")) return false;
+    if (!path.starts_with("/app-health/") && !path.starts_with("/app-lifecycle/")) return false;
     const config::Prober* prober = listener_.agent_->prober(path);
     if (prober == nullptr) {
       say(404, "no such probe\n");
     } else {
+      patience_.stop();  // it has a deadline of its own, and a hook's is long
       fetch_ = listener_.agent_->probe(*prober, [this](bool well) {
         drop_fetch();
+        patience_.start(kPatience);
         say(well ? 200 : 503, well ? "ok\n" : "the app's probe failed\n");
       });
     }

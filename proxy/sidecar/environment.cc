@@ -14,7 +14,8 @@
 namespace proxy::sidecar {
 namespace {
 
-constexpr std::array<std::string_view, 4> kOwnPorts{"15000", "15020", "15021", "15090"};
+constexpr std::array<std::string_view, 5> kOwnPorts{"15000", "15001", "15006", "15021", "15090"};
+constexpr std::string_view kAgentListen = "*:15020";
 
 // A JSON string. Control characters become spaces: config/ would refuse them, and a label that has
 // one should not keep a pod from starting.
@@ -113,7 +114,7 @@ std::string own_service(const Variables& variables, const YAML::Node& services) 
 
 std::expected<std::string, std::string> agent(const Variables& variables) {
   Section section;
-  section.text("listen", "*:15020");
+  section.text("listen", kAgentListen);
   section.text("admin_listen", ":15000");
   section.text("app_address", get(variables, "INSTANCE_IP"));
   section.text("probers", get(variables, "ISTIO_KUBE_APP_PROBERS"));
@@ -122,7 +123,11 @@ std::expected<std::string, std::string> agent(const Variables& variables) {
   if (!annotations) return std::unexpected(annotations.error());
   if (!annotations->IsMap() || text_of(*annotations, "scrape") != "true") return section.json();
   const std::string port = text_of(*annotations, "port");
-  if (std::find(kOwnPorts.begin(), kOwnPorts.end(), port) != kOwnPorts.end()) {
+  auto agent_port = first(variables, {"HOPLITE_AGENT_LISTEN"});
+  if (agent_port.empty()) agent_port = kAgentListen;
+  agent_port.remove_prefix(agent_port.rfind(':') + 1);
+  if (port == agent_port ||
+      std::find(kOwnPorts.begin(), kOwnPorts.end(), port) != kOwnPorts.end()) {
     return std::unexpected(fmt::format(
         "ISTIO_PROMETHEUS_ANNOTATIONS names port {}, which is the sidecar's own", port));
   }
