@@ -42,6 +42,7 @@ spec:
           livenessProbe: {httpGet: {port: web, path: /x, httpHeaders: [{name: a, value: b}]}}
           readinessProbe: {tcpSocket: {port: 80}}
           startupProbe: {grpc: {port: 80}}
+          lifecycle: {postStart: {tcpSocket: {port: web}}, preStop: {httpGet: {port: 80, path: /x}}}
 ---
 apiVersion: apps/v1
 kind: DaemonSet
@@ -49,6 +50,10 @@ metadata: {name: d}
 spec:
   selector: {matchLabels: {app: d}}
   template:
+    metadata:
+      annotations:
+        {status.sidecar.istio.io/port: "15120", sidecar.istio.io/proxyCPULimit: "1",
+         prometheus.io/scrape: "false"}
     spec:
       containers: [{name: d, image: d}]
       volumes: [{name: v, emptyDir: {}}]
@@ -171,6 +176,58 @@ def test_podinfo_is_podinfo():
         "http": 9898, "http-metrics": 9797, "grpc": 9999}
     assert {port["port"]: port["targetPort"] for port in service["spec"]["ports"]} == {
         9898: "http", 9999: "grpc"}
+
+
+# --- the walk through it ----------------------------------------------------------------------------
+
+#: For what a cluster would do: tells what it was asked for, takes what it was given.
+STUB = """#!/bin/bash
+echo "${0##*/} $*" >>"$ASKED"
+for word in "$@"; do
+  case "$word" in --from-file=*) cp "${word##*=}" "$GIVEN/$(echo "${word#*=}" | cut -d= -f1)" ;; esac
+done
+case "$*" in
+  "apply -f -") cat >"$GIVEN/applied.yaml" ;;
+  *istio-proxy*) echo 'istio_requests_total{reporter="source"} 10' ;;
+esac
+"""
+
+
+def test_the_commands_of_the_walk(build_dir, tmp_path):
+    """As the page has them, but for docker, kind and kubectl: these take what they are given."""
+    page = (DOCKER / "kubernetes/README.md").read_text()
+    walk = page[page.index("## A walk through it"):page.index("## What is written where")]
+    script = "\n".join(re.findall(r"```\n(.*?)```", walk, re.DOTALL))
+    programs, given = tmp_path / "bin", tmp_path / "given"
+    programs.mkdir()
+    given.mkdir()
+    (tmp_path / "docker").symlink_to(DOCKER)
+    (programs / "hoplite").symlink_to((build_dir / "hoplite").resolve())
+    for name in ("docker", "kind", "kubectl"):
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, text=True, capture_output=True,
+        timeout=seconds(30), env={"PATH": f"{programs}:/usr/bin:/bin", "GIVEN": str(given),
+                                  "ASKED": str(tmp_path / "asked")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("istio_requests_total")
+    applied = (given / "applied.yaml").read_bytes()
+    assert applied == (DOCKER / "kubernetes/podinfo-injected.yaml").read_bytes()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert sum("-c podinfo -- curl" in line for line in asked) == 10
+    volume, = next(yaml.safe_load_all(applied))["spec"]["template"]["spec"]["volumes"]
+    secret, = (line for line in asked if "create secret generic" in line)
+    assert volume["secret"]["secretName"] in secret.split()
+    # The files of that Secret are what the sidecar starts with.
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        assert "-----BEGIN" in (given / name).read_text()
+    checked = subprocess.run(
+        [build_dir / "hoplite", "check", "--inbound-listen", "127.0.0.1:15006", "--inbound-app",
+         "127.0.0.1:9898", "--mtls-mode", "strict", "--mtls-cert", given / "tls.crt", "--mtls-key",
+         given / "tls.key", "--mtls-ca", given / "ca.crt"], text=True, capture_output=True,
+        timeout=seconds())
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 # --- scrape jobs --------------------------------------------------------------------------------
