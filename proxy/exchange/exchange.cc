@@ -199,7 +199,6 @@ void Exchange::attempt_failed(Error why) {
     reply(why);
     return;
   }
-  retrying_ = true;
   environment_.filters.shard.add(telemetry::Counter::retries);
   scope_.attempt = attempts_ + 1;
   filter::set_attempt_count(head_, scope_.attempt);
@@ -210,7 +209,7 @@ void Exchange::attempt_failed(Error why) {
 // where there is another one to try; one that an HTTP/2 connection refused unseen, also on another
 // connection to the same endpoint; or one that lost the race with an idle timer, if it is
 // idempotent or nothing of it was written.
-bool Exchange::may_retry(const Error& why) const {
+bool Exchange::may_retry(const Error& why) {
   if (attempts_ >= kMaxAttempts || replying_) return false;
   if (body_given_ && !replayable_) return false;
   const bool unseen = why.replay == Replay::always;
@@ -219,7 +218,11 @@ bool Exchange::may_retry(const Error& why) const {
       attempt_.lost_race() &&
       (unseen || (why.replay == Replay::if_idempotent && http::is_idempotent(head_.method)));
   if (!elsewhere && !again && !attempt_.refused()) return false;
-  return cluster_->retry_started();
+  // Its connection is being closed, and had not looked at it (RFC 9113 6.8): it only moves on, which
+  // costs no endpoint anything twice. The budget is for the others.
+  if (unseen && why.code == Code::upstream_closed) return true;
+  retrying_ = cluster_->retry_started();
+  return retrying_;
 }
 
 // Credit goes back when bytes left towards upstream; a replay sends some a second time.

@@ -53,7 +53,7 @@ class Exchange final : public http::RequestUser, public net::Reapable, public Li
   void request_sent(std::size_t bytes);
 
   void begin_attempt(std::size_t not_this);
-  bool may_retry(const Error& why) const;
+  bool may_retry(const Error& why);
   void keep_for_replay(const Chain& body);
   void reply(Error why);
   void cut(Error why);  // after the response began: nothing can be said any more

@@ -257,12 +257,16 @@ void ClientConnection::stream_closed(SessionStream& stream, std::uint32_t code) 
   }
   discard_output(slot);
   if (slot.in_ended) return;
-  // It was the server's word about this very request.
-  slot.why = make_error(Code::upstream_reset, proxy::Side::upstream,
-                        static_cast<std::int32_t>(error_code(code)));
-  if (!slot.head_complete && error_code(code) == ErrorCode::refused_stream) {
-    slot.why.replay = Replay::always;
+  // Refused, above the last id of a GOAWAY (which nghttp2 tells as if refused), or never sent.
+  const bool unseen = !slot.head_complete && (error_code(code) == ErrorCode::refused_stream ||
+                                              slot.wire().sent == 0);
+  if (unseen && peer_is_leaving()) {
+    slot.why = make_error(Code::upstream_closed, proxy::Side::upstream);
+  } else {  // the server's word about this very request
+    slot.why = make_error(Code::upstream_reset, proxy::Side::upstream,
+                          static_cast<std::int32_t>(error_code(code)));
   }
+  if (unseen) slot.why.replay = Replay::always;
   slot.tell_reset = true;
   tell_later(slot);
 }

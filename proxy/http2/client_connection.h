@@ -25,7 +25,8 @@ struct ClientConnectionOptions : SessionOptions {
   std::uint32_t streams_before_settings = 1;
 };
 
-// Errors told to streams: upstream_closed (the connection was lost before the head was complete),
+// Errors told to streams: upstream_closed (the connection was lost before the head was complete, or
+// the server's GOAWAY excluded the stream),
 // upstream_truncated (after it), upstream_reset (RST_STREAM; its code is the detail), bad_response.
 // What the server says that it did not look at (REFUSED_STREAM, a GOAWAY with a lower id) and what
 // was not written may be replayed always; what lost its connection before anything of the response
