@@ -21,8 +21,9 @@ struct Callbacks {
     if (frame->hd.type != NGHTTP2_HEADERS) return 0;
     const std::int32_t id = frame->hd.stream_id;
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-      SessionStream& stream = session.begin_stream(id);
+      SessionStream& stream = session.take_stream();
       stream.id = id;
+      session.request_begun(stream);
       stream.wire.received = std::exchange(session.block_bytes_, 0);
       nghttp2_session_set_stream_user_data(native, id, &stream);
       // All streams alike, whatever the client says: frames in turn, not stream by stream.
@@ -41,8 +42,8 @@ struct Callbacks {
     Session& session = session_of(data);
     if (session.block_ == nullptr) return 0;
     const bool bearable =
-        session.take_field(*session.block_, {reinterpret_cast<const char*>(name), name_length},
-                           {reinterpret_cast<const char*>(value), value_length});
+        session.reader_.take({reinterpret_cast<const char*>(name), name_length},
+                             {reinterpret_cast<const char*>(value), value_length});
     if (bearable) return 0;
     session.block_ = nullptr;
     session.flooded(FloodKind::hpack_bomb);
@@ -67,7 +68,7 @@ struct Callbacks {
         }
         if (SessionStream* stream = session.find(frame->hd.stream_id); stream && end_stream) {
           stream->in_ended = true;
-          end_body(session, *stream);
+          session.end_body(*stream);
         }
         return 0;
       case NGHTTP2_RST_STREAM:
@@ -99,16 +100,6 @@ struct Callbacks {
     }
   }
 
-  static void end_body(Session& session, SessionStream& stream) {
-    if (stream.reset_sent) return;
-    if (stream.length_known && stream.received_body != stream.length) {
-      session.body_malformed(stream);
-      return;
-    }
-    stream.tell_end = true;
-    session.tell_later(stream);
-  }
-
   static int on_data(nghttp2_session* native, std::uint8_t, std::int32_t id,
                      const std::uint8_t* bytes, std::size_t length, void* data) {
     Session& session = session_of(data);
@@ -123,7 +114,7 @@ struct Callbacks {
     const auto offset = static_cast<std::size_t>(at - session.slice_->chunk.get()->bytes());
     stream->in.append(session.slice_->chunk, offset, length);
     if (stream->length_known && stream->received_body > stream->length) {
-      session.body_malformed(*stream);
+      session.refuse(*stream, http::Fault::length_differs);
       return 0;
     }
     session.tell_later(*stream);

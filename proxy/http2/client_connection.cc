@@ -16,7 +16,7 @@
 
 namespace proxy::http2 {
 
-class ClientConnection::Slot final : public http::ClientStream, public SessionStream {
+class ClientConnection::Slot final : public JoinedStream<http::ClientStream> {
  public:
   explicit Slot(ClientConnection& connection) noexcept : connection_(connection) {}
 
@@ -25,30 +25,27 @@ class ClientConnection::Slot final : public http::ClientStream, public SessionSt
   void send_end(http::HeaderMap trailers) override;
   void consume(std::size_t bytes) override { connection_.Session::consume(*this, bytes); }
   void reset(Error why) override;
-  http::Wire wire() const noexcept override { return SessionStream::wire; }
   bool on_reused_connection() const noexcept override {
     return connection_.streams_ > 1 && SessionStream::wire.received == 0;
   }
 
-  http::StreamUser* listener() noexcept override { return user.get(); }
-  void renew_all() noexcept {
+  http::HeaderMap& head_fields() noexcept override { return head.headers; }
+  void renew() noexcept override {
+    SessionStream::renew();
     head.clear();
     informational.clear();
     upgrade.clear();
     accept.clear();
-    why = {};
     informational_count = 0;
-    head_request = head_complete = tell_head = head_told = ended = live = false;
+    head_request = tell_head = head_told = ended = live = false;
   }
 
   http::ResponseHead head;
   std::vector<http::ResponseHead> informational;  // not told yet; rare
   std::string upgrade;                            // the protocol asked for
   std::string accept;                             // what a WebSocket client waits for in the 101
-  Error why;                                      // with tell_reset
   unsigned informational_count = 0;
   bool head_request = false;
-  bool head_complete = false;  // what follows on this stream are trailers
   bool tell_head = false;
   bool head_told = false;
   bool ended = false;  // the response is complete, and told
@@ -61,11 +58,7 @@ class ClientConnection::Slot final : public http::ClientStream, public SessionSt
 ClientConnection::ClientConnection(std::unique_ptr<net::Transport> transport,
                                    http::ClientConnectionOwner& owner,
                                    const ClientConnectionOptions& options)
-    : Session(Role::client, std::move(transport), options),
-      owner_(owner),
-      options_(options),
-      reader_(options_.limits),
-      writer_(std::make_unique<HeadWriter>()) {}
+    : Session(Role::client, std::move(transport), options), owner_(owner), options_(options) {}
 
 ClientConnection::~ClientConnection() = default;
 
@@ -89,10 +82,10 @@ bool ClientConnection::takes_extended_connect() const noexcept {
 }
 
 std::size_t ClientConnection::stream_limit() const noexcept {
-  const std::size_t theirs = peer_settings_received()
-                                 ? nghttp2_session_get_remote_settings(
-                                       native(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
-                                 : options_.streams_before_settings;
+  const std::size_t theirs =
+      peer_settings_received()
+          ? nghttp2_session_get_remote_settings(native(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+          : options_.streams_before_settings;
   return std::min<std::size_t>(options_.max_concurrent_streams, theirs);
 }
 
@@ -108,14 +101,8 @@ std::size_t ClientConnection::free_slots() const noexcept {
 
 http::ClientStream* ClientConnection::open_stream(http::ResponseUser& user) {
   ASSERT(free_slots() > 0);
-  if (free_.empty()) {
-    slots_.push_back(std::make_unique<Slot>(*this));
-    free_.push_back(slots_.back().get());
-  }
-  Slot& slot = *free_.back();
-  free_.pop_back();
+  Slot& slot = static_cast<Slot&>(take_stream());
   slot.live = true;
-  ++in_use_;
   ++live_;
   ++streams_;
   join<http::ClientStream, http::ResponseUser>(slot, slot.user, user, user.stream);
@@ -137,11 +124,10 @@ void ClientConnection::Slot::send_head(const http::RequestHead& request) {
   }
   const bool end = upgrade.empty() && request.body.kind == http::BodyLength::Kind::none;
   if (end) discards = true;
-  if (c.submit_request(*this, c.writer_->request(request), end)) return;
-  why = make_error(Code::upstream_closed, proxy::Side::upstream);
-  why.replay = Replay::always;
-  tell_reset = true;
-  c.tell_later(*this);
+  if (c.submit_request(*this, c.writer().request(request), end)) return;
+  Error unsent = make_error(Code::upstream_closed, proxy::Side::upstream);
+  unsent.replay = Replay::always;
+  c.fail_later(*this, unsent);
 }
 
 void ClientConnection::Slot::send_end(http::HeaderMap trailers) {
@@ -161,45 +147,11 @@ void ClientConnection::Slot::reset(Error) {
   c.bury_if_over(*this);
 }
 
-// --- the response: what nghttp2 tells
-// ----------------------------------------------------------------
+// --- the response: what nghttp2 tells ------------------------------------------------------------
 
-// No server opens a stream: push is off.
-SessionStream& ClientConnection::begin_stream(std::int32_t) {
-  std::unreachable();
-}
-
-void ClientConnection::begin_block(SessionStream& stream) {
+void ClientConnection::end_head(SessionStream& stream, bool end_stream) {
   Slot& slot = static_cast<Slot&>(stream);
-  if (slot.head_complete) {
-    reader_.begin(FieldsReader::Kind::trailers, slot.in_trailers);
-  } else {
-    reader_.begin(FieldsReader::Kind::response, slot.head.headers);
-  }
-}
-
-bool ClientConnection::take_field(SessionStream&, std::string_view name, std::string_view value) {
-  return reader_.take(name, value);
-}
-
-void ClientConnection::end_block(SessionStream& stream, bool end_stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  if (slot.reset_sent || !slot.user) return;
-  if (!slot.head_complete) {
-    end_head(slot, end_stream);
-  } else if (const http::Fault fault = reader_.finish_trailers(end_stream);
-             fault != http::Fault::none) {
-    refuse(slot, fault);
-  } else if (slot.length_known && slot.received_body != slot.length) {
-    body_malformed(slot);
-  } else {
-    slot.tell_end = true;
-    tell_later(slot);
-  }
-}
-
-void ClientConnection::end_head(Slot& slot, bool end_stream) {
-  const http::Fault fault = reader_.finish_response(slot.head, end_stream, slot.head_request);
+  const http::Fault fault = reader().finish_response(slot.head, end_stream, slot.head_request);
   if (fault != http::Fault::none) {
     refuse(slot, fault);
     return;
@@ -234,15 +186,9 @@ void ClientConnection::begin_tunnel(Slot& slot) {
   if (!slot.accept.empty()) slot.head.headers.add("Sec-WebSocket-Accept", slot.accept);
 }
 
-void ClientConnection::body_malformed(SessionStream& stream) {
-  refuse(static_cast<Slot&>(stream), http::Fault::length_differs);
-}
-
-void ClientConnection::refuse(Slot& slot, http::Fault fault) {
-  slot.why = make_error(Code::bad_response, proxy::Side::upstream, http::detail_of(fault));
-  slot.tell_reset = true;
-  reset_stream(slot, ErrorCode::protocol_error);
-  tell_later(slot);
+void ClientConnection::refuse(SessionStream& stream, http::Fault fault) {
+  reset_stream(stream, ErrorCode::protocol_error);
+  fail_later(stream, make_error(Code::bad_response, proxy::Side::upstream, http::detail_of(fault)));
 }
 
 void ClientConnection::stream_closed(SessionStream& stream, std::uint32_t code) {
@@ -258,33 +204,22 @@ void ClientConnection::stream_closed(SessionStream& stream, std::uint32_t code) 
   discard_output(slot);
   if (slot.in_ended) return;
   // Refused, above the last id of a GOAWAY (which nghttp2 tells as if refused), or never sent.
-  const bool unseen = !slot.head_complete && (error_code(code) == ErrorCode::refused_stream ||
-                                              slot.wire().sent == 0);
-  if (unseen && peer_is_leaving()) {
-    slot.why = make_error(Code::upstream_closed, proxy::Side::upstream);
-  } else {  // the server's word about this very request
-    slot.why = make_error(Code::upstream_reset, proxy::Side::upstream,
-                          static_cast<std::int32_t>(error_code(code)));
-  }
-  if (unseen) slot.why.replay = Replay::always;
-  slot.tell_reset = true;
-  tell_later(slot);
+  const bool unseen = !slot.head_complete &&
+                      (error_code(code) == ErrorCode::refused_stream || slot.wire().sent == 0);
+  Error why = unseen && peer_is_leaving() ? make_error(Code::upstream_closed, proxy::Side::upstream)
+                                          : make_error(Code::upstream_reset, proxy::Side::upstream,
+                                                       static_cast<std::int32_t>(error_code(code)));
+  if (unseen) why.replay = Replay::always;
+  fail_later(slot, why);
 }
 
-// --- the response: what its user is told
-// -------------------------------------------------------------
+// --- the response: what its user is told ---------------------------------------------------------
 
 void ClientConnection::deliver(SessionStream& stream) {
   Slot& slot = static_cast<Slot&>(stream);
   tell_head(slot);
   if (slot.user && !slot.in.empty() && slot.head_told) slot.user->on_data(std::move(slot.in));
-  if (slot.user && slot.tell_reset) {
-    http::ResponseUser* user = slot.user.get();
-    slot.user.cut();
-    forgive(slot);
-    user->on_reset(slot.why, slot.wire());
-    return;
-  }
+  if (slot.user && tell_reset(slot)) return;
   if (!slot.user || !std::exchange(slot.tell_end, false)) return;
   slot.ended = true;
   http::ResponseUser* user = slot.user.get();
@@ -307,38 +242,18 @@ void ClientConnection::tell_head(Slot& slot) {
   slot.user->on_head(slot.head);
 }
 
-void ClientConnection::stream_stuck(SessionStream& stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  reset_stream(slot, ErrorCode::cancel);
-  slot.why = make_error(Code::response_stalled, proxy::Side::upstream);
-  slot.tell_reset = true;
-  tell_later(slot);
-}
-
 // What the loss of the connection means to one request.
-Error ClientConnection::lost_stream(const Slot& slot, Error why) const noexcept {
+Error ClientConnection::lost_stream(const SessionStream& slot, Error why) const noexcept {
   if (why.code != Code::upstream_closed) return why;
   if (slot.head_complete) {
     return make_error(Code::upstream_truncated, proxy::Side::upstream, why.detail);
   }
-  const http::Wire wire = slot.wire();
-  if (wire.sent == 0) {
+  if (slot.wire.sent == 0) {
     why.replay = Replay::always;
-  } else if (wire.received > 0) {
+  } else if (slot.wire.received > 0) {
     why.replay = Replay::never;
   }
   return why;
-}
-
-void ClientConnection::fail_streams(Error why) {
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Slot& slot = *slots_[i];
-    http::ResponseUser* user = slot.user.get();
-    if (user == nullptr) continue;
-    slot.user.cut();
-    forgive(slot);
-    user->on_reset(slot.tell_reset ? slot.why : lost_stream(slot, why), slot.wire());
-  }
 }
 
 void ClientConnection::begin_drain() {
@@ -355,28 +270,24 @@ void ClientConnection::tell_closed(Error why) {
 }
 
 void ClientConnection::turn_ended() {
-  if ((draining() || peer_is_leaving()) && in_use_ == 0) {
+  if ((draining() || peer_is_leaving()) && idle()) {
     leave();
     return;
   }
   if (std::exchange(slots_changed_, false)) owner_.on_available(*this);
 }
 
-void ClientConnection::recycle(SessionStream& stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  if (slot.live) {
+std::unique_ptr<SessionStream> ClientConnection::make_stream() {
+  return std::make_unique<Slot>(*this);
+}
+
+void ClientConnection::recycling(SessionStream& stream) {
+  if (static_cast<Slot&>(stream).live) {
     --live_;
     slots_changed_ = true;
-    resume();
   }
-  slot.renew_all();
-  --in_use_;
-  free_.push_back(&slot);
-  if (in_use_ == 0) {
-    slots_changed_ = true;  // told once more: now it is idle, too
-    resume();
-  }
-  if (draining() || peer_is_leaving()) resume();
+  if (idle()) slots_changed_ = true;  // told once more: now it is idle, too
+  resume();
 }
 
 }  // namespace proxy::http2

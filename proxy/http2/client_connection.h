@@ -5,20 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string_view>
-#include <vector>
 
 #include "proxy/http/connection.h"
 #include "proxy/http/stream.h"
-#include "proxy/http2/fields_reader.h"
 #include "proxy/http2/limits.h"
 #include "proxy/http2/session.h"
 #include "proxy/net/loop.h"
 #include "proxy/net/transport.h"
 
 namespace proxy::http2 {
-
-class HeadWriter;
 
 struct ClientConnectionOptions : SessionOptions {
   // Streams opened before the server's SETTINGS have said how many it takes.
@@ -50,7 +45,7 @@ class ClientConnection final : public http::ClientConnection,
   void begin_drain() override;
   void abort(Error why) override;
   // No stream.
-  bool idle() const noexcept override { return in_use_ == 0; }
+  bool idle() const noexcept override { return in_use() == 0; }
 
   // The server's SETTINGS have come: free_slots() is the truth from here on.
   bool settings_received() const noexcept { return peer_settings_received(); }
@@ -66,37 +61,26 @@ class ClientConnection final : public http::ClientConnection,
  private:
   class Slot;
 
-  SessionStream& begin_stream(std::int32_t id) override;
-  void begin_block(SessionStream& stream) override;
-  bool take_field(SessionStream& stream, std::string_view name, std::string_view value) override;
-  void end_block(SessionStream& stream, bool end_stream) override;
-  void body_malformed(SessionStream& stream) override;
+  void end_head(SessionStream& stream, bool end_stream) override;
+  void refuse(SessionStream& stream, http::Fault fault) override;
   void stream_closed(SessionStream& stream, std::uint32_t code) override;
   void end_framed(SessionStream&) override {}
   void deliver(SessionStream& stream) override;
   void stream_left(SessionStream&) override {}
-  void stream_stuck(SessionStream& stream) override;
-  void fail_streams(Error why) override;
+  Error lost_stream(const SessionStream& stream, Error why) const noexcept override;
   void tell_closed(Error why) override;
   void settings_came() override { slots_changed_ = true; }
   void turn_ended() override;
-  void recycle(SessionStream& stream) override;
+  std::unique_ptr<SessionStream> make_stream() override;
+  void recycling(SessionStream& stream) override;
   Error protocol_error() const noexcept override;
   Error lost_error(Error why) const noexcept override;
 
-  void end_head(Slot& slot, bool end_stream);
   void begin_tunnel(Slot& slot);
-  void refuse(Slot& slot, http::Fault fault);
   void tell_head(Slot& slot);
-  Error lost_stream(const Slot& slot, Error why) const noexcept;
 
   http::ClientConnectionOwner& owner_;
   const ClientConnectionOptions options_;
-  FieldsReader reader_;
-  std::unique_ptr<HeadWriter> writer_;
-  std::vector<std::unique_ptr<Slot>> slots_;
-  std::vector<Slot*> free_;
-  std::size_t in_use_ = 0;
   std::size_t live_ = 0;  // of those in use, the ones the server still has or will have
   std::uint64_t streams_ = 0;
   bool slots_changed_ = false;  // the owner is to be told

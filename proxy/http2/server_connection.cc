@@ -31,7 +31,7 @@ ErrorCode reset_code(const Error& why) noexcept {
 
 }  // namespace
 
-class ServerConnection::Slot final : public http::ServerStream, public SessionStream {
+class ServerConnection::Slot final : public JoinedStream<http::ServerStream> {
  public:
   explicit Slot(ServerConnection& connection) noexcept : connection_(connection) {}
 
@@ -42,23 +42,20 @@ class ServerConnection::Slot final : public http::ServerStream, public SessionSt
   void consume(std::size_t bytes) override { connection_.Session::consume(*this, bytes); }
   void reset(Error why) override;
   void close_after_response() noexcept override {}
-  http::Wire wire() const noexcept override { return SessionStream::wire; }
 
-  http::StreamUser* listener() noexcept override { return user.get(); }
-  void renew_all() noexcept {
+  http::HeaderMap& head_fields() noexcept override { return head.headers; }
+  void renew() noexcept override {
+    SessionStream::renew();
     head.clear();
-    why = {};
-    tell_started = tell_head = tell_refused = head_complete = refused = false;
+    tell_started = tell_head = tell_refused = refused = false;
     head_request = upgrade = tunnel = left = false;
   }
 
   http::RequestHead head;
-  Error why;  // with tell_refused or tell_reset
   bool tell_started = false;
   bool tell_head = false;
-  bool tell_refused = false;
-  bool head_complete = false;  // what follows on this stream are trailers
-  bool refused = false;        // what else comes of the request is thrown away
+  bool tell_refused = false;  // and `why`
+  bool refused = false;       // what else comes of the request is thrown away
   bool head_request = false;
   bool upgrade = false;
   bool tunnel = false;
@@ -76,8 +73,6 @@ ServerConnection::ServerConnection(std::unique_ptr<net::Transport> transport,
       handler_(handler),
       owner_(owner),
       options_(options),
-      reader_(options_.limits),
-      writer_(std::make_unique<HeadWriter>()),
       idle_timer_(loop(), [this] {
         if (idle()) leave(make_error(Code::idle, proxy::Side::downstream));
       }) {}
@@ -108,50 +103,23 @@ Error ServerConnection::lost_error(Error why) const noexcept {
 // --- the request: what nghttp2 tells
 // ---------------------------------------------------------------
 
-SessionStream& ServerConnection::begin_stream(std::int32_t) {
-  if (free_.empty()) {
-    slots_.push_back(std::make_unique<Slot>(*this));
-    free_.push_back(slots_.back().get());
-  }
-  Slot& slot = *free_.back();
-  free_.pop_back();
-  ++in_use_;
+std::unique_ptr<SessionStream> ServerConnection::make_stream() {
+  return std::make_unique<Slot>(*this);
+}
+
+void ServerConnection::request_begun(SessionStream& stream) {
   ++requests_;
-  slot.tell_started = true;
-  tell_later(slot);
-  return slot;
+  static_cast<Slot&>(stream).tell_started = true;
+  tell_later(stream);
 }
 
-void ServerConnection::begin_block(SessionStream& stream) {
+void ServerConnection::end_head(SessionStream& stream, bool end_stream) {
   Slot& slot = static_cast<Slot&>(stream);
-  if (slot.head_complete) {
-    reader_.begin(FieldsReader::Kind::trailers, slot.in_trailers);
-  } else {
-    reader_.begin(FieldsReader::Kind::request, slot.head.headers);
-  }
-}
-
-bool ServerConnection::take_field(SessionStream&, std::string_view name, std::string_view value) {
-  return reader_.take(name, value);
-}
-
-void ServerConnection::end_block(SessionStream& stream, bool end_stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  if (slot.reset_sent) return;
-  if (slot.head_complete) {
-    end_trailers(slot, end_stream);
-  } else {
-    end_head(slot, end_stream);
-  }
-}
-
-void ServerConnection::end_head(Slot& slot, bool end_stream) {
   slot.head_complete = true;
-  const http::Fault fault = reader_.finish_request(slot.head, end_stream);
+  const http::Fault fault = reader().finish_request(slot.head, end_stream);
   if (fault != http::Fault::none) {
-    const Code code = http::code_of(fault);
-    if (code == Code::head_too_large) observer().on_flood(FloodKind::header_list);
-    refuse(slot, fault, code == Code::bad_request);
+    if (http::code_of(fault) == Code::head_too_large) observer().on_flood(FloodKind::header_list);
+    refuse(slot, fault);
     return;
   }
   slot.head_request = slot.head.method == http::Method::head;
@@ -164,41 +132,26 @@ void ServerConnection::end_head(Slot& slot, bool end_stream) {
   tell_later(slot);
 }
 
-void ServerConnection::end_trailers(Slot& slot, bool end_stream) {
-  const http::Fault fault = reader_.finish_trailers(end_stream);
-  if (fault != http::Fault::none) {
-    refuse(slot, fault, http::code_of(fault) == Code::bad_request);
-  } else if (slot.length_known && slot.received_body != slot.length) {
-    body_malformed(slot);
-  } else {
-    slot.tell_end = true;
-    tell_later(slot);
-  }
-}
-
-void ServerConnection::body_malformed(SessionStream& stream) {
-  refuse(static_cast<Slot&>(stream), http::Fault::length_differs, true);
-}
-
-void ServerConnection::refuse(Slot& slot, http::Fault fault, bool malformed) {
-  slot.why = make_error(http::code_of(fault), proxy::Side::downstream, http::detail_of(fault));
+void ServerConnection::refuse(SessionStream& stream, http::Fault fault) {
+  Slot& slot = static_cast<Slot&>(stream);
+  const Error why =
+      make_error(http::code_of(fault), proxy::Side::downstream, http::detail_of(fault));
   slot.refused = true;
-  if (malformed) {
-    slot.tell_reset = true;
+  if (why.code == Code::bad_request) {  // malformed
     reset_stream(slot, ErrorCode::protocol_error);
-  } else {
-    slot.tell_refused = true;
+    fail_later(slot, why);
+    return;
   }
+  slot.why = why;
+  slot.tell_refused = true;
   tell_later(slot);
 }
 
 void ServerConnection::stream_closed(SessionStream& stream, std::uint32_t) {
   Slot& slot = static_cast<Slot&>(stream);
   if (slot.end_framed || slot.tell_reset) return;
-  slot.why = lost_error({});
-  slot.tell_reset = true;
   discard_output(slot);
-  tell_later(slot);
+  fail_later(slot, lost_error({}));
 }
 
 // An early response: the client need not send the rest (RFC 9113 8.1).
@@ -207,20 +160,13 @@ void ServerConnection::end_framed(SessionStream& stream) {
   if (stream.open && !stream.in_ended && !tunnel) reset_stream(stream, ErrorCode::no_error);
 }
 
-// --- the request: what its user is told
-// --------------------------------------------------------------
+// --- the request: what its user is told ----------------------------------------------------------
 
 void ServerConnection::deliver(SessionStream& stream) {
   Slot& slot = static_cast<Slot&>(stream);
   if (std::exchange(slot.tell_started, false)) handler_.on_request_started(slot);
   if (!slot.user) return;
-  if (slot.tell_reset) {
-    http::RequestUser* user = slot.user.get();
-    slot.user.cut();
-    forgive(slot);
-    user->on_reset(slot.why, slot.wire());
-    return;
-  }
+  if (tell_reset(slot)) return;
   tell_request(slot);
   if (slot.user) finish_if_over(slot);
 }
@@ -265,28 +211,6 @@ void ServerConnection::finish_if_over(Slot& slot) {
   user->on_done(slot.wire(), complete);
 }
 
-// The client keeps its window shut.
-void ServerConnection::stream_stuck(SessionStream& stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  reset_stream(slot, ErrorCode::cancel);
-  slot.why = make_error(Code::response_stalled, proxy::Side::downstream);
-  slot.tell_reset = true;
-  tell_later(slot);
-}
-
-void ServerConnection::fail_streams(Error why) {
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    Slot& slot = *slots_[i];
-    http::RequestUser* user = slot.user.get();
-    if (user == nullptr) continue;
-    slot.user.cut();
-    slot.SessionStream::Leaving::unlink();
-    forgive(slot);
-    // What this very stream did wrong says more than the connection's end.
-    user->on_reset(slot.tell_reset ? slot.why : why, slot.wire());
-  }
-}
-
 void ServerConnection::tell_closed(Error why) {
   owner_.on_closed(*this, why);
 }
@@ -294,26 +218,18 @@ void ServerConnection::tell_closed(Error why) {
 void ServerConnection::turn_ended() {
   if (options_.max_requests != 0 && requests_ >= options_.max_requests) begin_drain();
   if (options_.idle_timeout.count() == 0) return;
-  if (in_use_ > 0) {
+  if (!idle()) {
     idle_timer_.stop();
   } else if (!idle_timer_.running()) {
     idle_timer_.start(options_.idle_timeout);
   }
 }
 
-void ServerConnection::recycle(SessionStream& stream) {
-  Slot& slot = static_cast<Slot&>(stream);
-  slot.renew_all();
-  --in_use_;
-  free_.push_back(&slot);
-}
-
-// --- the response
-// ----------------------------------------------------------------------------------
+// --- the response --------------------------------------------------------------------------------
 
 void ServerConnection::Slot::send_informational(http::ResponseHead& response) {
   if (!open || head_sent || reset_sent) return;
-  connection_.submit_informational(*this, connection_.writer_->informational(response));
+  connection_.submit_informational(*this, connection_.writer().informational(response));
 }
 
 void ServerConnection::Slot::send_head(http::ResponseHead& response) {
@@ -328,7 +244,7 @@ void ServerConnection::Slot::send_head(http::ResponseHead& response) {
                         response.body.kind == http::BodyLength::Kind::none;
   const bool end = bodiless && !tunnel;
   const std::string_view date = c.date_.at(c.loop().now_us());
-  c.submit_response(*this, c.writer_->response(response, date), end);
+  c.submit_response(*this, c.writer().response(response, date), end);
   if (end) discards = true;
   if (upgrade) c.tell_later(*this);
 }

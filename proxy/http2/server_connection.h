@@ -7,13 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string_view>
-#include <vector>
 
 #include "proxy/http/connection.h"
 #include "proxy/http/date_text.h"
 #include "proxy/http/stream.h"
-#include "proxy/http2/fields_reader.h"
 #include "proxy/http2/limits.h"
 #include "proxy/http2/session.h"
 #include "proxy/net/loop.h"
@@ -21,8 +18,6 @@
 #include "proxy/net/transport.h"
 
 namespace proxy::http2 {
-
-class HeadWriter;
 
 struct ServerConnectionOptions : SessionOptions {
   // No stream for so long, before the first one too: GOAWAY and the end. 0 = for ever.
@@ -51,7 +46,7 @@ class ServerConnection final : public http::ServerConnection,
 
   void begin_drain() override;
   void abort(Error why) override;
-  bool idle() const noexcept override { return in_use_ == 0; }
+  bool idle() const noexcept override { return in_use() == 0; }
 
   net::Transport& transport() noexcept { return Session::transport(); }
   std::uint64_t requests() const noexcept { return requests_; }
@@ -59,39 +54,27 @@ class ServerConnection final : public http::ServerConnection,
  private:
   class Slot;
 
-  SessionStream& begin_stream(std::int32_t id) override;
-  void begin_block(SessionStream& stream) override;
-  bool take_field(SessionStream& stream, std::string_view name, std::string_view value) override;
-  void end_block(SessionStream& stream, bool end_stream) override;
-  void body_malformed(SessionStream& stream) override;
+  void request_begun(SessionStream& stream) override;
+  void end_head(SessionStream& stream, bool end_stream) override;
+  void refuse(SessionStream& stream, http::Fault fault) override;
   void stream_closed(SessionStream& stream, std::uint32_t code) override;
   void end_framed(SessionStream& stream) override;
   void deliver(SessionStream& stream) override;
   void stream_left(SessionStream& stream) override;
-  void stream_stuck(SessionStream& stream) override;
-  void fail_streams(Error why) override;
   void tell_closed(Error why) override;
   void turn_ended() override;
-  void recycle(SessionStream& stream) override;
+  std::unique_ptr<SessionStream> make_stream() override;
   Error protocol_error() const noexcept override;
   Error lost_error(Error why) const noexcept override;
 
-  void end_head(Slot& slot, bool end_stream);
-  void end_trailers(Slot& slot, bool end_stream);
-  void refuse(Slot& slot, http::Fault fault, bool malformed);
   void tell_request(Slot& slot);
   void finish_if_over(Slot& slot);
 
   http::RequestHandler& handler_;
   http::ServerConnectionOwner& owner_;
   const ServerConnectionOptions options_;
-  FieldsReader reader_;
-  std::unique_ptr<HeadWriter> writer_;
   http::DateText date_;
   net::Timer idle_timer_;
-  std::vector<std::unique_ptr<Slot>> slots_;
-  std::vector<Slot*> free_;
-  std::size_t in_use_ = 0;
   std::uint64_t requests_ = 0;
 };
 

@@ -9,6 +9,7 @@
 
 #include "proxy/base/assert.h"
 #include "proxy/http2/callbacks.h"
+#include "proxy/http2/head_writer.h"
 #include "proxy/http2/session_memory.h"
 
 namespace proxy::http2 {
@@ -36,6 +37,8 @@ Session::Session(Role role, std::unique_ptr<net::Transport> transport,
       options_(options),
       scanner_(role == Role::server),
       guard_(options_.floods),
+      reader_(options_.limits),
+      writer_(std::make_unique<HeadWriter>()),
       ping_timer_(loop_, [this] { on_ping_timer(); }),
       stall_timer_(loop_, [this] { on_stall_timer(); }),
       end_timer_(loop_, [this] { on_end_timer(); }) {
@@ -48,12 +51,11 @@ Session::~Session() {
 }
 
 void Session::create() {
-  const int made =
-      role_ == Role::server
-          ? nghttp2_session_server_new3(&session_, session_callbacks(), this, session_option(),
-                                        session_memory())
-          : nghttp2_session_client_new3(&session_, session_callbacks(), this, session_option(),
-                                        session_memory());
+  const int made = role_ == Role::server
+                       ? nghttp2_session_server_new3(&session_, session_callbacks(), this,
+                                                     session_option(), session_memory())
+                       : nghttp2_session_client_new3(&session_, session_callbacks(), this,
+                                                     session_option(), session_memory());
   ASSERT(made == 0);
   if (made != 0) session_ = nullptr;
 }
@@ -230,19 +232,6 @@ void Session::on_closed(Error why) {
     return;
   }
   close_now(close_reason_);
-}
-
-void Session::deliver_all() {
-  for (std::size_t n = ready_.size(); n > 0 && !ready_.empty(); --n) {
-    SessionStream& stream = ready_.front();
-    stream.SessionStream::Ready::unlink();
-    if (const std::size_t sent = std::exchange(stream.sent_untold, 0); sent > 0) {
-      if (http::StreamUser* user = stream.listener(); user != nullptr) user->on_sent(sent);
-    }
-    deliver(stream);
-    bury_if_over(stream);
-  }
-  if (!ready_.empty()) resume();
 }
 
 // --- bytes out -----------------------------------------------------------------------------------
@@ -469,25 +458,6 @@ void Session::on_ping_timer() {
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kKeepalivePing.data());
   dirty();
   ping_timer_.start(options_.ping_timeout);
-}
-
-void Session::bury_if_over(SessionStream& stream) {
-  if (stream.open || stream.buried || stream.listener() != nullptr ||
-      stream.SessionStream::Leaving::linked() || stream.SessionStream::Ready::linked()) {
-    return;
-  }
-  stream.buried = true;
-  dead_.push_back(&stream);
-  resume();
-}
-
-void Session::bury_dead() {
-  for (std::size_t i = 0; i < dead_.size(); ++i) {
-    forgive(*dead_[i]);
-    dead_[i]->renew();
-    recycle(*dead_[i]);
-  }
-  dead_.clear();
 }
 
 }  // namespace proxy::http2

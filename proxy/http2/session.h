@@ -18,6 +18,7 @@
 #include "proxy/base/chain.h"
 #include "proxy/base/error.h"
 #include "proxy/base/ilist.h"
+#include "proxy/http2/fields_reader.h"
 #include "proxy/http2/flood_guard.h"
 #include "proxy/http2/frame_scanner.h"
 #include "proxy/http2/limits.h"
@@ -56,14 +57,12 @@ class Session : private net::TransportUser, private net::Flushable, private net:
 
   // --- what the two sides add; the first group is called inside nghttp2 and must tell nobody ---
 
-  // A HEADERS opens a stream (server).
-  virtual SessionStream& begin_stream(std::int32_t id) = 0;
-  virtual void begin_block(SessionStream& stream) = 0;
-  // False when the fields of this block are past all reason.
-  virtual bool take_field(SessionStream& stream, std::string_view name, std::string_view value) = 0;
-  virtual void end_block(SessionStream& stream, bool end_stream) = 0;
-  // The DATA disagree with what the head said of them.
-  virtual void body_malformed(SessionStream& stream) = 0;
+  // The peer has opened a stream: a server's request begins.
+  virtual void request_begun(SessionStream&) {}
+  // A head has come, and reader() has its fields.
+  virtual void end_head(SessionStream& stream, bool end_stream) = 0;
+  // What came of the message can't be passed on.
+  virtual void refuse(SessionStream& stream, http::Fault fault) = 0;
   // nghttp2 has closed it; `code` is that of the RST_STREAM, if there was one.
   virtual void stream_closed(SessionStream& stream, std::uint32_t code) = 0;
   // The outgoing half is framed.
@@ -73,20 +72,19 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   virtual void deliver(SessionStream& stream) = 0;
   // All bytes up to its END_STREAM have left.
   virtual void stream_left(SessionStream& stream) = 0;
-  // Ends every stream that still has a user.
-  virtual void fail_streams(Error why) = 0;
+  // What the end of the connection, `why`, means to one stream.
+  virtual Error lost_stream(const SessionStream&, Error why) const noexcept { return why; }
   virtual void tell_closed(Error why) = 0;
   // SETTINGS of the peer, not an acknowledgement.
   virtual void settings_came() {}
   // The turn's end: all is told and flushed. Not when the connection is over.
   virtual void turn_ended() = 0;
-  // This stream's object is free for another.
-  virtual void recycle(SessionStream& stream) = 0;
+  virtual std::unique_ptr<SessionStream> make_stream() = 0;
+  // Nobody needs the stream any more; its object will be used for another one.
+  virtual void recycling(SessionStream&) {}
   // What this side calls a violation by the peer, and the loss of the connection.
   virtual Error protocol_error() const noexcept = 0;
   virtual Error lost_error(Error why) const noexcept = 0;
-  // Bytes of a stream did not move for too long.
-  virtual void stream_stuck(SessionStream& stream) = 0;
 
   // --- what they use ---
 
@@ -101,13 +99,20 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   bool draining() const noexcept { return draining_; }
   bool peer_is_leaving() const noexcept { return goaway_received_; }
   bool peer_settings_received() const noexcept { return settings_received_; }
-  // Streams that nghttp2 knows.
-  std::size_t open_streams() const noexcept { return open_streams_; }
+  // Streams that somebody still needs.
+  std::size_t in_use() const noexcept { return in_use_; }
+  FieldsReader& reader() noexcept { return reader_; }
+  HeadWriter& writer() noexcept { return *writer_; }
 
+  SessionStream& take_stream();
   void opened(SessionStream& stream);
   void queue_data(SessionStream& stream, Chain body);
   void queue_end(SessionStream& stream, http::HeaderMap trailers);
   void consume(SessionStream& stream, std::size_t bytes);
+  // Its user will be told of its end, and why.
+  void fail_later(SessionStream& stream, Error why);
+  // Tells it, if that is due.
+  bool tell_reset(SessionStream& stream);
   // RST_STREAM, once; what waits to be sent is dropped.
   void reset_stream(SessionStream& stream, ErrorCode code);
   // Gives back to the connection's window what the user of a stream will not consume any more.
@@ -157,6 +162,11 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   void take(std::span<const std::byte> bytes);
   bool judge(const FrameHeader& frame);
   bool judge_closed_stream(const FrameHeader& frame);
+  void begin_block(SessionStream& stream);
+  void end_block(SessionStream& stream, bool end_stream);
+  void end_body(SessionStream& stream);
+  void fail_streams(Error why);
+  void stream_stuck(SessionStream& stream);
   void deliver_all();
   void note_stalls();
   void check_end();
@@ -178,6 +188,8 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   nghttp2_session* session_ = nullptr;
   FrameScanner scanner_;
   FloodGuard guard_;
+  FieldsReader reader_;
+  const std::unique_ptr<HeadWriter> writer_;
   Phase phase_ = Phase::open;
   Chain out_;                       // framed and not given to the transport yet
   const Slice* slice_ = nullptr;    // what nghttp2 is reading
@@ -210,6 +222,9 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   IntrusiveList<SessionStream, WritingTag> writing_;
   IntrusiveList<SessionStream, WritingTag> stalled_;
   IntrusiveList<SessionStream, LeavingTag> leaving_;
+  std::vector<std::unique_ptr<SessionStream>> streams_;  // behind the lists that they are in
+  std::vector<SessionStream*> free_;
+  std::size_t in_use_ = 0;
   net::Timer ping_timer_;
   net::Timer stall_timer_;
   net::Timer end_timer_;  // settings, then drain, then linger

@@ -1,4 +1,4 @@
-// Session: what the slots' calls come down to, stream by stream.
+// Session: the streams one by one: their objects, what the slots' calls come down to, what is told.
 // Not the connection's own life: session.cc.
 #include <nghttp2/nghttp2.h>
 
@@ -16,6 +16,41 @@ SessionStream* Session::find(std::int32_t id) const noexcept {
   return static_cast<SessionStream*>(nghttp2_session_get_stream_user_data(session_, id));
 }
 
+// --- their objects -------------------------------------------------------------------------------
+
+SessionStream& Session::take_stream() {
+  if (free_.empty()) {
+    streams_.push_back(make_stream());
+    free_.push_back(streams_.back().get());
+  }
+  SessionStream& stream = *free_.back();
+  free_.pop_back();
+  ++in_use_;
+  return stream;
+}
+
+void Session::bury_if_over(SessionStream& stream) {
+  if (stream.open || stream.buried || stream.listener() != nullptr ||
+      stream.SessionStream::Leaving::linked() || stream.SessionStream::Ready::linked()) {
+    return;
+  }
+  stream.buried = true;
+  dead_.push_back(&stream);
+  resume();
+}
+
+void Session::bury_dead() {
+  for (std::size_t i = 0; i < dead_.size(); ++i) {
+    SessionStream& stream = *dead_[i];
+    forgive(stream);
+    --in_use_;
+    recycling(stream);
+    stream.renew();
+    free_.push_back(&stream);
+  }
+  dead_.clear();
+}
+
 void Session::opened(SessionStream& stream) {
   stream.open = true;
   ++open_streams_;
@@ -27,8 +62,7 @@ void Session::tell_later(SessionStream& stream) {
   resume();
 }
 
-// --- the outgoing half
-// -----------------------------------------------------------------------------
+// --- the outgoing half ---------------------------------------------------------------------------
 
 bool Session::submit_informational(SessionStream& stream, const HeadWriter& head) {
   dirty();
@@ -136,8 +170,7 @@ void Session::count_sent_reset(std::int32_t id, std::uint32_t value) {
   }
 }
 
-// --- the incoming half
-// -----------------------------------------------------------------------------
+// --- the incoming half ---------------------------------------------------------------------------
 
 void Session::consume(SessionStream& stream, std::size_t bytes) {
   // A reset has given all of it back already.
@@ -158,6 +191,87 @@ void Session::forgive(SessionStream& stream) {
   stream.in.clear();
   nghttp2_session_consume_connection(session_, owed);
   dirty();
+}
+
+// --- what is told --------------------------------------------------------------------------------
+
+void Session::begin_block(SessionStream& stream) {
+  if (stream.head_complete) {
+    reader_.begin(FieldsReader::Kind::trailers, stream.in_trailers);
+  } else {
+    reader_.begin(
+        role_ == Role::server ? FieldsReader::Kind::request : FieldsReader::Kind::response,
+        stream.head_fields());
+  }
+}
+
+void Session::end_block(SessionStream& stream, bool end_stream) {
+  if (stream.reset_sent) return;
+  if (!stream.head_complete) {
+    end_head(stream, end_stream);
+  } else if (const http::Fault fault = reader_.finish_trailers(end_stream);
+             fault != http::Fault::none) {
+    refuse(stream, fault);
+  } else {
+    end_body(stream);
+  }
+}
+
+void Session::end_body(SessionStream& stream) {
+  if (stream.reset_sent) return;
+  if (stream.length_known && stream.received_body != stream.length) {
+    refuse(stream, http::Fault::length_differs);
+    return;
+  }
+  stream.tell_end = true;
+  tell_later(stream);
+}
+
+// Its bytes wait for the peer's windows, and have for too long.
+void Session::stream_stuck(SessionStream& stream) {
+  reset_stream(stream, ErrorCode::cancel);
+  fail_later(stream,
+             make_error(Code::response_stalled,
+                        role_ == Role::server ? proxy::Side::downstream : proxy::Side::upstream));
+}
+
+void Session::fail_later(SessionStream& stream, Error why) {
+  stream.why = why;
+  stream.tell_reset = true;
+  tell_later(stream);
+}
+
+bool Session::tell_reset(SessionStream& stream) {
+  if (!stream.tell_reset) return false;
+  http::StreamUser* user = stream.let_go();
+  forgive(stream);
+  if (user != nullptr) user->on_reset(stream.why, stream.wire);
+  return true;
+}
+
+// The connection is over. What a stream itself did wrong says more than that.
+void Session::fail_streams(Error why) {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    SessionStream& stream = *streams_[i];
+    http::StreamUser* user = stream.let_go();
+    if (user == nullptr) continue;
+    stream.SessionStream::Leaving::unlink();
+    forgive(stream);
+    user->on_reset(stream.tell_reset ? stream.why : lost_stream(stream, why), stream.wire);
+  }
+}
+
+void Session::deliver_all() {
+  for (std::size_t n = ready_.size(); n > 0 && !ready_.empty(); --n) {
+    SessionStream& stream = ready_.front();
+    stream.SessionStream::Ready::unlink();
+    if (const std::size_t sent = std::exchange(stream.sent_untold, 0); sent > 0) {
+      if (http::StreamUser* user = stream.listener(); user != nullptr) user->on_sent(sent);
+    }
+    deliver(stream);
+    bury_if_over(stream);
+  }
+  if (!ready_.empty()) resume();
 }
 
 }  // namespace proxy::http2

@@ -1,4 +1,4 @@
-// SessionStream: what a Session knows of one stream, on either side.
+// SessionStream: what a Session knows of one stream, on either side; JoinedStream: with its user.
 // Not the http::Stream: servers' and clients' slots are that, and this as well.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "proxy/base/chain.h"
+#include "proxy/base/error.h"
 #include "proxy/base/ilist.h"
 #include "proxy/http/header_map.h"
 #include "proxy/http/stream.h"
@@ -28,9 +29,13 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
 
   // Null when nobody is joined.
   virtual http::StreamUser* listener() noexcept = 0;
+  // The same, and its link is cut.
+  virtual http::StreamUser* let_go() noexcept = 0;
+  // Where the fields of the next head go.
+  virtual http::HeaderMap& head_fields() noexcept = 0;
 
   // As good as new.
-  void renew() noexcept {
+  virtual void renew() noexcept {
     Ready::unlink();
     Writing::unlink();
     Leaving::unlink();
@@ -41,7 +46,8 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
     out_trailers.clear();
     received_body = owed = sent_untold = 0;
     wire = {};
-    open = in_ended = tell_end = tell_reset = false;
+    open = head_complete = in_ended = tell_end = tell_reset = false;
+    why = {};
     head_sent = out_ended = end_framed = deferred = stalled = false;
     reset_sent = discards = buried = false;
     length_known = false;
@@ -58,11 +64,13 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
   std::uint64_t received_body = 0;
   std::uint64_t length = 0;  // what content-length promised
   bool length_known = false;
-  std::size_t owed = 0;  // received and not consumed
-  bool open = false;     // nghttp2 knows it
+  std::size_t owed = 0;        // received and not consumed
+  bool open = false;           // nghttp2 knows it
+  bool head_complete = false;  // the final one: what follows on this stream are trailers
   bool in_ended = false;
   bool tell_end = false;
   bool tell_reset = false;
+  Error why;  // with tell_reset
 
   // What we send.
   Chain out;
@@ -78,6 +86,19 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
   bool buried = false;          // waits to be recycled
   std::uint64_t leaves_at = 0;  // the byte of the connection behind its END_STREAM
   std::uint64_t stalled_at_ms = 0;
+};
+
+// As an http::ServerStream or an http::ClientStream.
+template <class Stream>
+class JoinedStream : public Stream, public SessionStream {
+ public:
+  http::Wire wire() const noexcept final { return SessionStream::wire; }
+  http::StreamUser* listener() noexcept final { return this->user.get(); }
+  http::StreamUser* let_go() noexcept final {
+    http::StreamUser* gone = this->user.get();
+    this->user.cut();
+    return gone;
+  }
 };
 
 }  // namespace proxy::http2
