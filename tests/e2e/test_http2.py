@@ -315,11 +315,16 @@ def test_a_cancelled_request_is_cancelled_upstream(world):
     client = h2.Client(world.client(sidecar.inbound))
     stream = client.request()
     assert here.wait(seconds())
+    for side in ("downstream", "upstream"):
+        assert sidecar.metrics().total("hoplite_http2_streams_open", side=side) == 1
     client.send(h2.rst_stream(stream))
     assert gone.wait(seconds())
     assert client.ask().status == 200
     metrics = wait_idle(sidecar)
     assert metrics.total(REQUESTS, response_code="0", response_flags="DC") == 1
+    for side, way in (("downstream", "received"), ("upstream", "sent")):
+        assert metrics.total("hoplite_http2_resets_total", side=side, way=way, code="CANCEL") == 1
+    assert metrics.total("hoplite_http2_streams_open") == 0
 
 
 # --- two sidecars ---------------------------------------------------------------------------------

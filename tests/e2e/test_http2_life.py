@@ -101,4 +101,7 @@ def test_idle_connections_are_told(world):
     assert client.ask().status == 200
     client.read_until(lambda: client.goaways, "GOAWAY")
     client.expect_end()
-    sidecar.wait_total("hoplite_timeouts_total", 1, timeout="idle")
+    metrics = sidecar.wait_total("hoplite_timeouts_total", 1, timeout="idle")
+    assert metrics.total("hoplite_http2_goaways_total", side="downstream", way="sent",
+                         code="NO_ERROR") == 1
+    assert metrics.total("hoplite_http2_streams_open") == 0
