@@ -423,7 +423,7 @@ void ServerConnection::wait_for_request() {
 void ServerConnection::begin_drain() {
   if (std::exchange(draining_, true) || !idle()) return;
   // The client was not told: its next request may be in the kernel or on the wire.
-  timer_.start(requests_ == 0 ? options_.drain_grace_first : options_.drain_grace);
+  timer_.start(options_.drain_grace);
 }
 
 void ServerConnection::abort(Error why) {

@@ -35,10 +35,8 @@ struct ServerConnectionOptions {
   // still comes is thrown away, so that no RST overtakes the answer.
   std::chrono::milliseconds linger_timeout{2'000};
   std::size_t linger_bytes = 8 * 1024 * 1024;
-  // Draining: how long a request that is on its way already may take to arrive, on a connection
-  // that was used before and on one that was not.
-  std::chrono::milliseconds drain_grace{100};
-  std::chrono::milliseconds drain_grace_first{1'000};
+  // Draining: how long a request that is on its way already may take to arrive.
+  std::chrono::milliseconds drain_grace{1'000};
   // The client ended its half while it waits for the response. A FIN does not tell one that only
   // half-closed from one that has gone. Envoy and nginx take it for gone at once, haproxy never:
   // here the response must have begun within this time, so that `printf ... | nc` gets its answer

@@ -29,7 +29,7 @@ class LoopFixture {
 
   // Runs the loop until `done` holds; false when it does not within `limit` of real time.
   bool run_until(const std::function<bool()>& done,
-                 std::chrono::milliseconds limit = std::chrono::seconds(10)) {
+                 std::chrono::milliseconds limit = std::chrono::seconds(60)) {
     const auto deadline = std::chrono::steady_clock::now() + limit;
     // Wakes a waiting loop now and then, so that the deadline and `done` are looked at.
     net::Timer tick(loop, [&tick] { tick.start(std::chrono::milliseconds(10)); });

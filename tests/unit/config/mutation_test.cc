@@ -1,6 +1,6 @@
 // Damaged and hostile files: load() always comes back, with bounded work, and never throws.
 // Not the wording of what it says (errors_test.cc).
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include "proxy/config/keys.h"
@@ -46,11 +46,11 @@ Diagnostics judge(const std::string& yaml) {
   return diagnostics;
 }
 
-std::chrono::milliseconds time_of(const std::string& yaml) {
-  const auto start = std::chrono::steady_clock::now();
+// Seconds of the processor, which others cannot take from us.
+double time_of(const std::string& yaml) {
+  const std::clock_t start = std::clock();
   judge(yaml);
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
-                                                               start);
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 TEST_CASE("mutated files never throw") {
@@ -121,7 +121,7 @@ TEST_CASE("a file of the largest size is judged in bounded time") {
   while (list.size() < kMaxFileBytes - 16) list += "a,";
   list += "]}\n";
   // A second each in a release build; sanitizers may take many times that.
-  for (const auto& yaml : {keys, list}) CHECK(time_of(yaml) < std::chrono::seconds(40));
+  for (const auto& yaml : {keys, list}) CHECK(time_of(yaml) < 40);
 }
 
 }  // namespace

@@ -24,9 +24,9 @@ TEST_CASE("draining", "[unit]") {
   };
   SECTION("without a request yet: one may still come, for a second") {
     drain();
-    rig.fixture.advance(std::chrono::milliseconds(900));
+    rig.fixture.advance(std::chrono::milliseconds(500));
     CHECK_FALSE(rig.client->eof);
-    rig.fixture.advance(std::chrono::milliseconds(200));
+    rig.fixture.advance(std::chrono::milliseconds(600));
     CHECK(rig.client->eof);
   }
   SECTION("between requests: the next may be on its way") {
@@ -34,7 +34,7 @@ TEST_CASE("draining", "[unit]") {
     rig.request().reply(200, "x");
     rig.client->received.clear();
     drain();
-    rig.fixture.advance(std::chrono::milliseconds(90));
+    rig.fixture.advance(std::chrono::milliseconds(500));
     CHECK_FALSE(rig.client->eof);
     SECTION("it comes") {
       rig.client->send(kGet);
@@ -44,7 +44,7 @@ TEST_CASE("draining", "[unit]") {
       rig.client->close();
     }
     SECTION("it does not") {
-      rig.fixture.advance(std::chrono::milliseconds(20));
+      rig.fixture.advance(std::chrono::milliseconds(600));
       CHECK(rig.client->eof);
     }
   }
@@ -63,7 +63,7 @@ TEST_CASE("draining", "[unit]") {
     rig.request().data("ab");
     rig.request().end();
     CHECK(rig.got() == "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab");
-    rig.fixture.advance(std::chrono::milliseconds(110));
+    rig.fixture.advance(std::chrono::milliseconds(1100));
     CHECK(rig.client->eof);
   }
   CHECK(rig.closed());
@@ -84,9 +84,9 @@ TEST_CASE("limits of a connection's life", "[unit]") {
     CHECK(rig.client->eof);
   }
   SECTION("idle before the first request") {
-    rig.fixture.advance(std::chrono::milliseconds(4900));
+    rig.fixture.advance(std::chrono::milliseconds(4000));
     CHECK_FALSE(rig.closed());
-    rig.fixture.advance(std::chrono::milliseconds(200));
+    rig.fixture.advance(std::chrono::milliseconds(1100));
     CHECK(rig.closed());
     CHECK(rig.handler.close_reason.code == Code::idle);
   }

@@ -233,7 +233,7 @@ TEST_CASE("a reader that stops reading costs lines, not the worker nor the end",
     auto& producer = log.add_producer(shard);
     for (int i = 0; i < 100'000; ++i) producer.push(request());
   }
-  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::minutes(2));
   close(ends[0]);
   close(ends[1]);
   const auto samples = read_samples(whole_text(collector.scrape()));
