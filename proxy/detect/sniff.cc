@@ -9,6 +9,7 @@ namespace proxy::detect {
 namespace {
 
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+static_assert(kPreface.size() == kPrefaceSize);
 constexpr std::string_view kVersion = " HTTP/";
 constexpr char kTlsHandshake = 0x16;
 
@@ -59,6 +60,24 @@ Protocol sniff(std::span<const std::byte> bytes) noexcept {
   }
   const Protocol line = request_line(text);
   return line == Protocol::unclear && seen == kMaxSniffed ? Protocol::http1 : line;
+}
+
+Protocol http_version(std::span<const std::byte> bytes) noexcept {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (!agree(text, kPreface)) return Protocol::http1;
+  return text.size() >= kPreface.size() ? Protocol::http2 : Protocol::unclear;
+}
+
+bool is_settings(std::span<const std::byte, kFrameHeadSize> head) noexcept {
+  constexpr unsigned kSetting = 6;                // bytes each
+  constexpr unsigned kUsualMaxFrame = 16 * 1024;  // RFC 9113 6.5.2: no more was agreed yet
+  const auto at = [&](std::size_t i) { return std::to_integer<unsigned>(head[i]); };
+  const unsigned length = at(0) << 16 | at(1) << 8 | at(2);
+  const unsigned type = at(3);
+  const unsigned flags = at(4);
+  const unsigned stream = at(5) | at(6) | at(7) | at(8);
+  return length % kSetting == 0 && length <= kUsualMaxFrame && type == 4 && flags == 0 &&
+         stream == 0;
 }
 
 }  // namespace proxy::detect

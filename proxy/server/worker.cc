@@ -135,7 +135,7 @@ void Worker::Port::on_accept(std::unique_ptr<net::TcpTransport> transport) {
 void Worker::Port::on_accept_failed(int error) {
   worker_.shard_.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::file_descriptors);
   worker_.rate_limited_log_.warning(
-      kAcceptLines, worker_.loop_.now_us(),
+      LogKind::accept, worker_.loop_.now_us(),
       "connections wait to be accepted: {}; raise the hard limit of open files (ulimit -Hn)",
       std::strerror(error));
 }
@@ -183,7 +183,7 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
   const std::size_t limit = snapshot_->config.limits.connections;
   if (connections_.size() >= limit) {
     shard_.add(telemetry::Counter::limits_hit, 1, telemetry::Limit::connections);
-    rate_limited_log_.warning(kLimitLines, loop_.now_us(),
+    rate_limited_log_.warning(LogKind::limit, loop_.now_us(),
                               "refused a connection: limits.connections ({} a worker) is reached",
                               limit);
     transport->abort_on_close();
@@ -192,7 +192,7 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
   const auto original = original_of(direction, *transport);
   if (original && is_loop(direction, *original, *transport)) {
     shard_.add(telemetry::Counter::loops_refused);
-    rate_limited_log_.warning(kLoopLines, loop_.now_us(),
+    rate_limited_log_.warning(LogKind::loop, loop_.now_us(),
                               "refused a connection from {} to {}: it would come back to us",
                               transport->peer_address().text(), original->text());
     transport->abort_on_close();

@@ -26,6 +26,9 @@
 
 namespace proxy::server {
 
+// Kinds of rate-limited lines, behind those of handshakes (tls::Failure).
+enum class LogKind : std::uint8_t { flood = 27, loop, judged, limit, accept };
+
 class Worker {
  public:
   // `on_drained` is called once, on the worker's thread, when begin_drain was asked for and the
@@ -103,11 +106,6 @@ class Worker {
   void measure_lag();
   void finish();
   void run();
-
-  // Kinds of rate-limited lines that are not handshake failures.
-  static constexpr std::size_t kLoopLines = 28;
-  static constexpr std::size_t kLimitLines = 30;
-  static constexpr std::size_t kAcceptLines = 31;
 
   const unsigned index_;
   net::Loop loop_;  // first: everything below may hold on to it

@@ -128,13 +128,14 @@ void Tunnel::count_unjoined() {
 
 // Before there is a downstream: whoever speaks first decides.
 void Tunnel::on_bytes(Chain bytes) {
+  const Chain first = bytes.share();
   upstream_->set_reading(false);
   upstream_->put_back(std::move(bytes));
-  if (!std::exchange(spoke_, true)) owner_.on_destination_spoke(*this);
+  if (!std::exchange(spoke_, true)) owner_.on_destination_spoke(*this, first);
 }
 
 void Tunnel::on_eof() {
-  if (!std::exchange(spoke_, true)) owner_.on_destination_spoke(*this);
+  if (!std::exchange(spoke_, true)) owner_.on_destination_spoke(*this, {});
 }
 
 void Tunnel::on_closed(Error) {

@@ -39,8 +39,9 @@ class TunnelOwner {
   virtual ~TunnelOwner() = default;
   // The destination is connected. What follows from it, if anything, is the owner's to do.
   virtual void on_tunnel_connected(Tunnel& tunnel) = 0;
-  // The destination has sent something, or ended its side, before the tunnel had a downstream.
-  virtual void on_destination_spoke(Tunnel& tunnel) = 0;
+  // Once: the destination has sent something, or ended its side (`first` is empty then), before the
+  // tunnel had a downstream. `first` waits for whoever takes over; valid during the call.
+  virtual void on_destination_spoke(Tunnel& tunnel, const Chain& first) = 0;
   // Last; the owner reaps the tunnel. Also when the destination could not be connected.
   virtual void on_tunnel_ended(Tunnel& tunnel) = 0;
 };

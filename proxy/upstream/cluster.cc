@@ -61,6 +61,10 @@ Result<std::size_t> Cluster::pick(std::size_t not_this) {
 
 Codec Cluster::codec_for(const http::RequestHead& head) const noexcept {
   if (!head.upgrade_view().empty() && !head.websocket) return Codec::http1;
+  return codec_for(head.version == http::Version::http2 ? Codec::http2 : Codec::http1);
+}
+
+Codec Cluster::codec_for(Codec client) const noexcept {
   switch (spec_->protocol) {
     case config::Protocol::http1:
       return Codec::http1;
@@ -69,7 +73,7 @@ Codec Cluster::codec_for(const http::RequestHead& head) const noexcept {
     case config::Protocol::automatic:
       break;
   }
-  return head.version == http::Version::http2 || spec_->upgrade ? Codec::http2 : Codec::http1;
+  return spec_->upgrade ? Codec::http2 : client;
 }
 
 Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Codec codec, Waiter& waiter) {
@@ -98,8 +102,9 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Codec codec, Wa
   return nullptr;
 }
 
-void Cluster::adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport) {
-  pool_at(endpoint, Codec::http1).adopt(std::move(transport));
+void Cluster::adopt(std::size_t endpoint, Codec client,
+                    std::unique_ptr<net::Transport> transport) {
+  pool_at(endpoint, codec_for(client)).adopt(std::move(transport));
 }
 
 void Cluster::wait_for_http1(const Pool& http2, Waiter& waiter) {

@@ -60,9 +60,9 @@ class Cluster {
   // A connection with a free slot at once, or null: `waiter` is told later (destroying or unlinking
   // it cancels). overloaded when too many wait already.
   Result<PooledConnection*> acquire(std::size_t endpoint, Codec codec, Waiter& waiter);
-  // An open connection to this endpoint that was not made for a request; the next one in HTTP/1
-  // uses it.
-  void adopt(std::size_t endpoint, std::unique_ptr<net::Transport> transport);
+  // An open connection to this endpoint that was not made for a request: the next one of a client
+  // that speaks `client` uses it.
+  void adopt(std::size_t endpoint, Codec client, std::unique_ptr<net::Transport> transport);
   const Endpoint& endpoint(std::size_t index) const noexcept { return endpoints_[index]; }
   std::size_t endpoint_count() const noexcept { return endpoints_.size(); }
 
@@ -80,6 +80,7 @@ class Cluster {
   static constexpr std::uint64_t kAvoidMs = 1000;
   static constexpr std::size_t kFreeRetries = 3;
 
+  Codec codec_for(Codec client) const noexcept;
   Pool& pool_at(std::size_t endpoint, Codec codec) const noexcept {
     return *pools_[endpoint * kCodecs + static_cast<std::size_t>(codec)];
   }

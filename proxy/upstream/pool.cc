@@ -139,17 +139,19 @@ void Pool::on_connected(Connecting& attempt, std::unique_ptr<net::Transport> tra
   attempt.unlink();
   environment_.loop.reap(std::unique_ptr<Connecting>(&attempt));
   endpoint_.avoid_until_ms = 0;
-  auto* connection = new PooledConnection(*this, std::move(transport));
-  busy_.push_front(*connection);
-  connection->counted_unsettled_ = !connection->settled();
-  if (connection->counted_unsettled_) ++unsettled_;
-  hand_out(*connection);
+  add(std::move(transport));
 }
 
 void Pool::adopt(std::unique_ptr<net::Transport> transport) {
   ++cluster_.connections_;
+  add(std::move(transport));
+}
+
+void Pool::add(std::unique_ptr<net::Transport> transport) {
   auto* connection = new PooledConnection(*this, std::move(transport));
   busy_.push_front(*connection);
+  connection->counted_unsettled_ = !connection->settled();
+  if (connection->counted_unsettled_) ++unsettled_;
   hand_out(*connection);
 }
 

@@ -92,7 +92,7 @@ class Pool final : private ConnectUser {
   void wait(Waiter& waiter);
   // Opens connections while more wait than are on their way.
   void connect_for_waiters();
-  // Takes an open connection to this endpoint, on which nothing was said yet, for HTTP/1.
+  // Takes an open connection to this endpoint, on which we have said nothing yet.
   void adopt(std::unique_ptr<net::Transport> transport);
   // Closes the idle connection that was used longest ago; for `wanted` HTTP/1 also one whose peer
   // grants no streams. False when there is none.
@@ -127,6 +127,7 @@ class Pool final : private ConnectUser {
   }
   PooledConnection* take_from(IntrusiveList<PooledConnection>& list, const Waiter& waiter);
   Waiter* next_waiter(const PooledConnection& connection);
+  void add(std::unique_ptr<net::Transport> transport);
   void learn(PooledConnection& connection);
   void move_upgrades_away();
   void hand_out(PooledConnection& connection);

@@ -1,5 +1,7 @@
 """TLS and plaintext on one port: detection by the first bytes, other TLS, and mode off."""
 
+import contextlib
+import signal
 import socket
 import ssl
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 from hoplite_e2e import tls
 from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.forge import Forge
+from hoplite_e2e.raw import Closed
 from hoplite_e2e.front import free_address
 from hoplite_e2e.topology import inbound_config
 
@@ -133,6 +136,22 @@ def test_slow_client_hello(world, first):
     it.sidecar.wait_total(HANDSHAKES, 1, direction="inbound", cause="timeout")
     line = it.sidecar.wait_line("TLS handshake with", "stderr").string
     assert address in line and "timeouts.tls" in line
+
+
+@pytest.mark.parametrize("mode", ["permissive", "strict"])
+@pytest.mark.parametrize("said", ["nothing", "half a hello", "a hello"])
+def test_a_handshake_that_does_not_go_on_holds_no_drain(world, mode, said):
+    it = Permissive(world, mode=mode, timeouts={"tls": "1h", "idle": "1h", "drain": "1h"})
+    hello = client_hello(it.context(it.client_identity))
+    client = it.plain()
+    client.send({"nothing": b"", "half a hello": hello[:60], "a hello": hello}[said])
+    if said == "a hello":
+        client.read_exactly(5)
+    it.sidecar.wait_total("hoplite_connections_open", 1, direction="inbound")
+    it.sidecar.signal(signal.SIGTERM)
+    with contextlib.suppress(Closed):
+        client.read_to_end()
+    assert it.sidecar.wait() == 0
 
 
 def test_silent_connection_is_idle(world):

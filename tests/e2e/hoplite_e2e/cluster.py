@@ -14,7 +14,9 @@ from .topology import HOST
 # Service addresses. NODE_ONLY are known to the node and to no sidecar.
 VIP, VIP6 = "10.96.0.10", "fd96::10"
 WALK_VIP = "10.96.0.20"
-LATE_VIP = "10.96.0.30"
+#: Addresses of the same service, for tests that each want one that is new to the sidecars.
+LATE = "10.96.30.0/24"
+LATE_VIPS = [f"10.96.30.{n}" for n in range(1, 255)]
 NODE_ONLY, NODE_ONLY6 = "10.96.0.99", "fd96::99"
 
 HTTP, GRPC, SMTP, ECHO = 9898, 9999, 2525, 7000
@@ -74,7 +76,7 @@ class Cluster(pods.Lab):
 
         found = [entry(WALK_HOST, 80, [WALK_VIP], f"{self.server.v4}:{WALK}")]
         for port, target in PORTS.items():
-            found.append(entry(HOST, port, [VIP, LATE_VIP], f"{self.server.v4}:{target}"))
+            found.append(entry(HOST, port, [VIP, LATE], f"{self.server.v4}:{target}"))
             found.append(entry("podinfo6.test.svc.cluster.local", port, [VIP6],
                                f"[{self.server.v6}]:{target}"))
         return found

@@ -1,6 +1,8 @@
 // What first bytes are taken for, in every length they may arrive in.
 #include "proxy/detect/sniff.h"
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,4 +72,35 @@ TEST_CASE("whatever else there is, is TCP as soon as that is sure", "[unit]") {
   CHECK(of(std::string_view("\x00\x00\x00\x08", 4)) == Protocol::tcp);  // PostgreSQL
   CHECK(of("G") == Protocol::unclear);
   CHECK(of("GX") == Protocol::tcp);
+}
+
+TEST_CASE("of what is HTTP, the preface alone makes it HTTP/2", "[unit]") {
+  const auto version = [](std::string_view text) {
+    return proxy::detect::http_version(std::as_bytes(std::span(text)));
+  };
+  const std::string_view preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+  REQUIRE(preface.size() == proxy::detect::kPrefaceSize);
+  for (std::size_t n = 0; n < preface.size(); ++n) {
+    CHECK(version(preface.substr(0, n)) == Protocol::unclear);
+  }
+  CHECK(version(preface) == Protocol::http2);
+  CHECK(version("PRI * HTTP/2.1\r\n") == Protocol::http1);
+  CHECK(version("GET / HTTP/1.1\r\n") == Protocol::http1);
+  CHECK(version(std::string_view("\x16\x03", 2)) == Protocol::http1);
+}
+
+TEST_CASE("the frame with which servers of HTTP/2 begin", "[unit]") {
+  using Head = std::array<std::uint8_t, proxy::detect::kFrameHeadSize>;
+  const auto settings = [](const Head& head) {
+    return proxy::detect::is_settings(std::as_bytes(std::span(head)));
+  };
+  CHECK(settings({0, 0, 0, 4, 0, 0, 0, 0, 0}));
+  CHECK(settings({0, 0, 18, 4, 0, 0, 0, 0, 0}));
+  CHECK_FALSE(settings({0, 0, 19, 4, 0, 0, 0, 0, 0}));  // a piece of a setting
+  CHECK_FALSE(settings({1, 0, 2, 4, 0, 0, 0, 0, 0}));   // longer than was agreed
+  CHECK_FALSE(settings({0, 0, 18, 6, 0, 0, 0, 0, 0}));  // PING
+  CHECK_FALSE(settings({0, 0, 0, 4, 1, 0, 0, 0, 0}));   // acknowledges what nobody has sent
+  CHECK_FALSE(settings({0, 0, 18, 4, 0, 0, 0, 0, 1}));  // of a stream
+  CHECK_FALSE(settings({'2', '2', '0', ' ', 'm', 'a', 'i', 'l', '.'}));
+  CHECK_FALSE(settings({0x4a, 0, 0, 0, 0x0a, '8', '.', '0', '.'}));  // MySQL
 }

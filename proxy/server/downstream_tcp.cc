@@ -4,22 +4,21 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <span>
 
 #include "proxy/detect/sniff.h"
 #include "proxy/net/original_destination.h"
 #include "proxy/server/downstream_connection.h"
 #include "proxy/server/worker.h"
 #include "telemetry/record.h"
-#include "tls/client_hello.h"
 
 namespace proxy::server {
 namespace {
 
-using telemetry::Detected;
 using telemetry::Direction;
 
-constexpr std::string_view kExchangeAlpn = "istio-peer-exchange";
-// How long a client may take to say that it speaks HTTP: where others did, or when it goes nowhere.
+// How long a client may take to say that it speaks HTTP: where others did, or the server does, or
+// when it goes nowhere.
 constexpr std::chrono::milliseconds kPatience{1000};
 // TPROXY: the mark by which the answers to an app's client come back here (hoplite redirect).
 constexpr std::uint32_t kTproxyMark = 1337;
@@ -27,6 +26,14 @@ constexpr std::uint32_t kTproxyMark = 1337;
 net::SocketAddress app_address(const net::SocketAddress& original, config::AppAddress wanted) {
   if (wanted == config::AppAddress::original) return original;
   return *net::SocketAddress::parse(original.is_ipv6() ? "::1" : "127.0.0.1", original.port());
+}
+
+// A server of HTTP/2 sends its settings unasked (RFC 9113 3.4) and yet does not speak first.
+bool is_http2_server(const Chain& first) {
+  std::array<std::byte, detect::kFrameHeadSize> head;
+  if (first.size() < head.size()) return false;
+  first.copy_to(head);
+  return detect::is_settings(head);
 }
 
 }  // namespace
@@ -68,129 +75,92 @@ void DownstreamConnection::begin_intercepted() {
   const config::Traffic traffic = tcp_plan().traffic;
   const bool plain = direction_ == Direction::outbound || config.mtls.mode == config::MtlsMode::off;
   if (plain && traffic == config::Traffic::http) {
-    await_version();
-    transport_->start(*this);
+    enter(State::versioning);
     return;
   }
   if (plain && traffic == config::Traffic::tcp) {
     become_tcp();
     return;
   }
-  sniffing_ = plain;
-  if (direction_ == Direction::inbound && config.mtls.mode == config::MtlsMode::strict) {
-    begin_handshake_time();  // nothing is connected before a handshake
-  } else {
-    if (config.timeouts.idle.count() != 0) deadline_.start(config.timeouts.idle);
-    const bool speaks_first =
-        traffic == config::Traffic::tcp ||
-        worker_.server_first().knows(destination_key(), worker_.loop().now_ms());
-    if (speaks_first && plain) {
-      connect_eagerly();
-    } else if (speaks_first) {
-      // Permissive: a banner that overtook the client's hello would end its handshake.
-      eager_.start(config.detection.eager_after);
-    } else if (traffic == config::Traffic::any) {
-      eager_.start(patience());
-    }
+  enter(plain ? State::sniffing : State::undecided);
+  const bool speaks_first =
+      traffic == config::Traffic::tcp ||
+      worker_.server_first().knows(destination_key(), worker_.loop().now_ms());
+  if (speaks_first && plain) {
+    connect_eagerly();
+  } else if (speaks_first) {
+    // Permissive: a banner that overtook the client's hello would end its handshake.
+    patience_.start(config.detection.eager_after);
+  } else if (traffic == config::Traffic::any) {
+    patience_.start(patience());
   }
-  if (!closed_) transport_->start(*this);
+}
+
+// TCP by the word of a sidecar; only when it turns out to carry HTTP is it anything else.
+void DownstreamConnection::begin_exchange() {
+  if (!make_tunnel()) {
+    close();
+    return;
+  }
+  transport_ = tunnel_->exchange_with(std::move(transport_));
+  if (tcp_plan().traffic == config::Traffic::tcp) {
+    become_tcp();
+    return;
+  }
+  enter(State::sniffing);
+  transport_->start(*this);
+  tunnel_->connect();
 }
 
 // Clients of HTTP open connections ahead of their needs; none of these is worth one to the server.
+// And what goes nowhere is closed, but HTTP gets its 502 if it comes soon.
 std::chrono::milliseconds DownstreamConnection::patience() const {
   const auto eager_after = worker_.snapshot().config.detection.eager_after;
   const bool http = worker_.speaks_http().knows(destination_key(), worker_.loop().now_ms());
-  return http ? std::max(eager_after, kPatience) : eager_after;
+  const route::Plan& to = tcp_plan();
+  const bool nowhere = !to.original && to.cluster == route::Plan::kNoCluster;
+  return http || nowhere ? std::max(eager_after, kPatience) : eager_after;
 }
 
-// Behind a handshake that was accepted.
-void DownstreamConnection::handshake_done(const tls::HandshakeFacts& facts) {
-  sniffing_ = true;
-  deadline_.stop();
-  const config::Config& config = worker_.snapshot().config;
-  const config::Traffic traffic = tcp_plan().traffic;
-  if (facts.alpn == kExchangeAlpn) {
-    // TCP by the word of a sidecar; only when it turns out to carry HTTP is it anything else.
-    if (!may_pass() || !make_tunnel()) {
-      close();
-      return;
-    }
-    exchange_begun_ = true;
-    transport_ = tunnel_->exchange_with(std::move(transport_));
-    if (traffic == config::Traffic::tcp) {
-      become_tcp();
-      return;
-    }
-    transport_->start(*this);
-    tunnel_->connect();
-    return;
-  }
-  if (!facts.alpn.empty() || traffic == config::Traffic::http) {
-    begin_http_by(facts.alpn);
-  } else if (traffic == config::Traffic::tcp) {
-    become_tcp();
+void DownstreamConnection::patience_over() {
+  if (tunnel_ == nullptr) {
+    connect_eagerly();
   } else {
-    if (config.timeouts.idle.count() != 0) deadline_.start(config.timeouts.idle);
-    eager_.start(patience());
+    // It is no client of HTTP/2, for these say their preface unasked: what the server said is for
+    // it, and if it is one after all, it is relayed as TCP.
+    detected(telemetry::Detected::server_first);
+    become_tcp();
   }
 }
 
-void DownstreamConnection::sniff() {
-  std::array<std::byte, detect::kMaxSniffed> copy;
-  const auto seen = std::span(copy).first(std::min(first_bytes_.size(), copy.size()));
-  first_bytes_.copy_to(seen);
-  switch (detect::sniff(seen)) {
-    case detect::Protocol::unclear:
-      return;
-    case detect::Protocol::http1:
-      detected(Detected::http1);
-      serve_http(true);
-      return;
-    case detect::Protocol::http2:
-      detected(Detected::http2);
-      serve_http(false);
-      return;
-    case detect::Protocol::tls:
-      detected(Detected::tls);
-      note_sni();
-      become_tcp();
-      return;
-    case detect::Protocol::tcp:
-      detected(Detected::tcp);
-      become_tcp();
-      return;
-  }
-}
-
-// TLS of the application: what it says of itself, as far as its first bytes tell.
-void DownstreamConnection::note_sni() {
-  std::array<std::byte, tls::kMaxClientHello> copy;
-  const auto seen = std::span(copy).first(std::min(first_bytes_.size(), copy.size()));
-  first_bytes_.copy_to(seen);
-  tls::Peek peek = tls::peek(seen);
-  if (peek.kind == tls::Peek::Kind::hello) sni_ = std::move(peek.hello.sni);
-}
-
-void DownstreamConnection::detected(telemetry::Detected what) {
-  if (detected_ || !intercepted()) return;
-  detected_ = true;
-  worker_.shard().add(telemetry::Counter::detections, 1, direction_, what);
+// The client has said nothing, or not enough: perhaps its destination speaks first.
+void DownstreamConnection::connect_eagerly() {
+  const config::Mtls& mtls = worker_.snapshot().config.mtls;
+  // Nobody whose requests would be refused makes us connect anything.
+  const bool anonymous = direction_ == Direction::inbound && secure_ == nullptr;
+  if (anonymous && !mtls.allow.empty() && !mtls.audit) return;
+  if (!make_tunnel()) return;
+  worker_.shard().add(telemetry::Counter::eager_connects);
+  tunnel_->connect();
 }
 
 // --- TCP ----------------------------------------------------------------------------------
 
-// mtls.allow judges a connection as it judges requests.
+// mtls judges a connection as it judges requests.
 bool DownstreamConnection::may_pass() {
   if (direction_ == Direction::outbound) return true;
+  if (judged_generation_ != worker_.snapshot().generation) judge();
+  if (refusal_.code != Code::none) return false;
   filter::Scope scope{.worker = worker_.filter_state(), .direction = direction_};
   scope.identity = secure_ == nullptr ? nullptr : secure_->peer();
   scope.downstream_peer = &facts_.peer;
   return worker_.rules(direction_)->filters->on_connection(scope).has_value();
 }
 
-// False: the tunnel has ended already.
+// The one tunnel of this connection; false: it may have none.
 bool DownstreamConnection::make_tunnel() {
   if (tunnel_ != nullptr) return true;
+  if (!may_pass()) return false;
   rules_ = worker_.rules(direction_);
   const auto snapshot = std::static_pointer_cast<const Snapshot>(rules_->snapshot);
   const route::Plan& to = tcp_plan();
@@ -221,47 +191,24 @@ void DownstreamConnection::drop_tunnel() {
   worker_.loop().reap(std::move(tunnel_));
 }
 
-// The client has said nothing, or not enough: perhaps its destination speaks first.
-void DownstreamConnection::connect_eagerly() {
-  if (closed_ || tunnel_ != nullptr) return;
-  const config::Mtls& mtls = worker_.snapshot().config.mtls;
-  // Nobody whose requests would be refused makes us connect anything.
-  if (direction_ == Direction::inbound && secure_ == nullptr && !mtls.allow.empty() &&
-      !mtls.audit) {
-    return;
-  }
-  // What goes nowhere is closed, but HTTP gets its 502 if it comes soon.
-  const route::Plan& to = tcp_plan();
-  if (!to.original && to.cluster == route::Plan::kNoCluster && !patient_) {
-    patient_ = true;
-    eager_.start(kPatience);
-    return;
-  }
-  if (!may_pass()) return;
-  make_tunnel();
-  worker_.shard().add(telemetry::Counter::eager_connects);
-  tunnel_->connect();
-}
-
 void DownstreamConnection::become_tcp() {
-  deadline_.stop();
-  eager_.stop();
-  if (!exchange_begun_ && !may_pass()) {
+  if (!make_tunnel()) {
     transport_->abort_on_close();
     close();
     return;
   }
-  make_tunnel();
+  enter(State::relaying);
   transport_->set_reading(true);
   transport_->put_back(std::move(first_bytes_));
   tunnel_->join(std::move(transport_));
 }
 
 void DownstreamConnection::on_tunnel_connected(tunnel::Tunnel&) {
-  if (waiting_http_) {
+  if (state_ == State::adopting) {
     adopt_eager_connection();
     return;
   }
+  if (!first_bytes_.empty()) return;
   // Both are silent, as TCP may be for long.
   const auto idle = worker_.snapshot().config.timeouts.tunnel_idle;
   if (idle.count() == 0) {
@@ -271,25 +218,43 @@ void DownstreamConnection::on_tunnel_connected(tunnel::Tunnel&) {
   }
 }
 
-void DownstreamConnection::on_destination_spoke(tunnel::Tunnel&) {
-  if (closed_ || waiting_http_) return;
+void DownstreamConnection::on_destination_spoke(tunnel::Tunnel&, const Chain& first) {
+  if (state_ != State::undecided && state_ != State::sniffing) return;
+  const std::uint64_t now_ms = worker_.loop().now_ms();
+  if (is_http2_server(first)) {
+    if (intercepted()) worker_.speaks_http().remember(destination_key(), now_ms);
+    patience_.start(kPatience);
+    return;
+  }
   if (intercepted()) {
-    worker_.server_first().remember(destination_key(), worker_.loop().now_ms());
+    worker_.server_first().remember(destination_key(), now_ms);
     worker_.speaks_http().forget(destination_key());
   }
-  detected(Detected::server_first);
-  sniffing_ = true;
+  detected(telemetry::Detected::server_first);
   become_tcp();
 }
 
 void DownstreamConnection::on_tunnel_ended(tunnel::Tunnel& ended) {
-  if (closed_) return;
-  if (waiting_http_) {
+  if (state_ == State::closed) return;
+  if (state_ == State::adopting) {
     adopt_eager_connection();
     return;
   }
   if (!ended.joined()) ended.count_unjoined();
   close();
+}
+
+// HTTP after all: the destination's connection is the pool's, and the first request finds it there.
+// If there is none, the request makes its own attempt, and its answer says what is wrong.
+void DownstreamConnection::adopt_eager_connection() {
+  if (tunnel_->connected()) {
+    auto upstream = tunnel_->take_upstream();
+    upstream->set_reading(true);
+    tunnel_->plan().cluster->adopt(tunnel_->endpoint(), codec_, std::move(upstream));
+  }
+  drop_tunnel();
+  transport_->set_reading(true);
+  begin_http();
 }
 
 void DownstreamConnection::log_tunnel() {
@@ -314,38 +279,6 @@ void DownstreamConnection::log_tunnel() {
   facts.upstream_address = tunnel_->upstream_address();
   facts.peer_principal = tunnel_->peer_principal();
   worker_.access_log().push(facts);
-}
-
-// --- HTTP ---------------------------------------------------------------------------------
-
-// HTTP/1 uses what was connected for it already.
-void DownstreamConnection::serve_http(bool http1) {
-  eager_.stop();
-  if (intercepted() && !worker_.server_first().knows(destination_key(), worker_.loop().now_ms())) {
-    worker_.speaks_http().remember(destination_key(), worker_.loop().now_ms());
-  }
-  transport_->put_back(std::move(first_bytes_));
-  if (tunnel_ == nullptr || !http1) {
-    drop_tunnel();
-    begin_http(http1 ? upstream::Codec::http1 : upstream::Codec::http2);
-  } else if (tunnel_->connected()) {
-    adopt_eager_connection();
-  } else {
-    waiting_http_ = true;
-    transport_->set_reading(false);
-  }
-}
-
-void DownstreamConnection::adopt_eager_connection() {
-  waiting_http_ = false;
-  if (tunnel_->connected()) {
-    auto upstream = tunnel_->take_upstream();
-    upstream->set_reading(true);
-    tunnel_->plan().cluster->adopt(tunnel_->endpoint(), std::move(upstream));
-  }
-  drop_tunnel();
-  transport_->set_reading(true);
-  begin_http(upstream::Codec::http1);
 }
 
 }  // namespace proxy::server
