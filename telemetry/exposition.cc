@@ -53,6 +53,8 @@ struct End {
   const std::string& principal;
 };
 
+constexpr std::string_view kUnknown = "unknown";
+
 void append_source(std::vector<Label>& labels, const End& side) {
   labels.push_back({"source_workload", side.workload.workload});
   labels.push_back({"source_canonical_service", side.workload.canonical_service});
@@ -75,7 +77,10 @@ void append_destination(std::vector<Label>& labels, const End& side,
   labels.push_back({"destination_canonical_service", side.workload.canonical_service});
   labels.push_back({"destination_canonical_revision", side.workload.canonical_revision});
   labels.push_back({"destination_service_name", destination.service_name});
-  labels.push_back({"destination_service_namespace", destination.service_namespace});
+  // Istio: where no service is known to say it, that of the workload.
+  labels.push_back({"destination_service_namespace", destination.service_namespace == kUnknown
+                                                         ? side.workload.workload_namespace
+                                                         : destination.service_namespace});
   labels.push_back({"destination_cluster", side.workload.cluster});
 }
 

@@ -152,7 +152,7 @@ PeerLabels peer_labels(const PeerMetadata* metadata, std::string_view peer_princ
     labels.peer_principal = metadata->identity;
   }
   if (!own_principal.empty()) labels.own_principal = own_principal;
-  const std::string_view name_space = namespace_of_principal(peer_principal);
+  const std::string_view name_space = namespace_of_principal(labels.peer_principal);
   if (!name_space.empty()) labels.workload.workload_namespace = name_space;
   return labels;
 }

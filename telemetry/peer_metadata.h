@@ -55,7 +55,8 @@ std::optional<PeerMetadata> decode_metadata_struct(std::string_view bytes);
 
 // The labels of a peer: metadata (null when there was none) and the principals verified by TLS
 // (empty when there were none). The namespace of a principal wins over the metadata's.
-// `metadata_identity`: take the metadata's IDENTITY when the principal is missing (client side).
+// `metadata_identity`: take the metadata's IDENTITY when the principal is missing (client side), as
+// Istio does: of a peer without TLS it is a claim like all else that it says.
 PeerLabels peer_labels(const PeerMetadata* metadata, std::string_view peer_principal,
                        std::string_view own_principal, SecurityPolicy policy,
                        bool metadata_identity = false);

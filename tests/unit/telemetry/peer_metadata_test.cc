@@ -207,6 +207,11 @@ TEST_CASE("labels of a peer from metadata and principals", "[unit]") {
   CHECK(peer_labels(&*metadata, "", "", SecurityPolicy::unknown).peer_principal == "unknown");
   CHECK(peer_labels(&*metadata, "", "", SecurityPolicy::unknown, true).peer_principal ==
         own().identity);
+  // Its namespace counts as a principal's does.
+  PeerMetadata moved = *metadata;
+  moved.identity = "spiffe://cluster.local/ns/claimed/sa/x";
+  const PeerLabels claimed = peer_labels(&moved, "", "", SecurityPolicy::unknown, true);
+  CHECK(claimed.workload.workload_namespace == "claimed");
   // Without metadata the namespace is still known.
   CHECK(peer_labels(nullptr, principal, "", SecurityPolicy::none).workload.workload_namespace ==
         "other");
