@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <optional>
 
 #include "proxy/config/difference.h"
 #include "proxy/net/file_watch.h"
@@ -21,6 +22,10 @@
 
 namespace proxy::server {
 namespace {
+
+// timeout(1) signals its child and then the group which that is in; a supervisor may do the same
+// beside the user's Ctrl-C. What comes this soon after the first signal is no second word.
+constexpr std::uint64_t kOneSignalMs = 100;
 
 telemetry::Collector::Options collector_options(const config::Config& config) {
   telemetry::Collector::Options options;
@@ -105,7 +110,7 @@ class Server::State {
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
-  bool signalled_ = false;
+  std::optional<std::uint64_t> signalled_ms_;  // when we were first asked to leave
 };
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
@@ -272,11 +277,13 @@ void Server::State::note_expiry() {
 // --- leaving ------------------------------------------------------------------------------
 
 void Server::State::terminate() {
-  if (std::exchange(signalled_, true)) {
+  const std::uint64_t now = loop_.now_ms();
+  if (!signalled_ms_) {
+    signalled_ms_ = now;
+    leave("asked by a signal");
+  } else if (now - *signalled_ms_ >= kOneSignalMs) {
     end_now("asked a second time");
-    return;
   }
-  leave("asked by a signal");
 }
 
 // Kubernetes' preStop hook asks first, by /drain, and its signal is then no second word.
