@@ -7,8 +7,8 @@
 
 namespace proxy::config {
 
-/// Reads the files of `mtls` (when all three are set) and appends what is wrong with them, at the
-/// position of the key that names the file. Blocking file reads; any thread.
+/// Reads the files of `mtls` that are set and appends what is wrong with them, at the position of
+/// the key that names the file. Blocking file reads; any thread.
 void check_credentials(const Config& config, const Origins& origins, Diagnostics& diagnostics);
 
 }  // namespace proxy::config

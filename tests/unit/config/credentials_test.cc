@@ -42,6 +42,11 @@ TEST_CASE("credentials that fit are taken; others are refused at their key") {
   INFO(absent);
   CHECK(absent.find("hoplite.yaml:4:9: mtls.cert: absent.pem: ") == 0);
 
+  const auto alone = load({directory.write("alone.yaml", "mtls: {cert: nope.pem}\n"), {}, {}});
+  CHECK(render(alone.diagnostics).find("mtls.cert: nope.pem: ") != std::string::npos);
+  CHECK(render(alone.diagnostics).find("mtls.key: missing") != std::string::npos);
+  CHECK(render(alone.diagnostics).find("mtls.key: :") == std::string::npos);
+
   const auto past = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()) -
                     std::chrono::days(5);
   tls::WorkloadSpec one_day;
