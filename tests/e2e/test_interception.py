@@ -1,6 +1,7 @@
 """Two pods, each with a sidecar behind a redirect, and clients and servers that know of neither."""
 
 import contextlib
+import queue
 import socket
 import ssl
 import struct
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.skipif(
 
 VIP, VIP6 = "10.96.0.10", "fd96::10"
 DB_VIP, DECLARED_VIP = "10.96.0.11", "10.96.0.12"
-DB_VIPS = [f"10.96.1.{i}" for i in range(1, 9)]
+#: Addresses of the same database, each to be new to the sidecars once.
+DB_VIPS = [f"10.96.1.{i}" for i in range(1, 255)]
 BANNER = b"5.7.42-server-speaks-first\n"
 
 
@@ -32,7 +34,7 @@ def service(lab, name, port, addresses, endpoint_port, **more):
 def services(lab):
     return [
         service(lab, "podinfo", 9898, [VIP, VIP6], 9898),
-        service(lab, "db", 3306, [DB_VIP, *DB_VIPS], 3306),
+        service(lab, "db", 3306, [DB_VIP, "10.96.1.0/24"], 3306),
         service(lab, "declared", 5432, [DECLARED_VIP], 5432, traffic="tcp"),
         service(lab, "who", 7000, [VIP], 7000),
         service(lab, "web", 8080, [VIP], 9898, traffic="http"),
@@ -197,35 +199,45 @@ def test_http_to_a_declared_port_connects_nothing_eagerly(lab, counted):
 def test_a_thousand_connections_to_http_cost_the_server_none(lab, counted):
     """It is not declared to be HTTP, but seen; these clients connect long before they speak."""
     curl(lab.client, "http://podinfo:9898/echo", "--resolve", f"podinfo:9898:{VIP}")
-    counted.wait(0, "istio_requests_total", 1, reporter="source")
-    # That client may have been slow to speak, when nothing was known yet.
-    eager, before = (counted.more(0, name) for name in ("hoplite_eager_connects_total",
-                                                        "hoplite_upstream_connects_total"))
+    before = counted.more(0, "hoplite_upstream_connects_total")
+    slow = 0  # who is silent for a second is a case of its own
     for _ in range(50):
         with contextlib.ExitStack() as stack:
+            begin = time.monotonic()
             clients = [stack.enter_context(lab.client.connect(VIP, 9898)) for _ in range(20)]
             assert ready(clients, [], 0.025) == ([], [])  # silence, over detection.eager_after
             for client in clients:
                 client.sendall(b"GET /echo HTTP/1.1\r\nHost: podinfo:9898\r\n\r\n")
-                client.settimeout(seconds(5))
+                slow += time.monotonic() - begin > 0.9
+                client.settimeout(seconds())
                 assert client.recv(4000).startswith(b"HTTP/1.1 200")
     counted.wait(1, "istio_requests_total", 1001, reporter="destination")
-    assert counted.more(0, "hoplite_eager_connects_total") == eager
-    assert counted.more(0, "hoplite_upstream_connects_total") == before
+    assert slow < 1000
+    assert counted.more(0, "hoplite_eager_connects_total") <= slow
+    assert counted.more(0, "hoplite_upstream_connects_total") <= before + slow
 
 
-def test_banners_come_soon_from_new_destinations_and_sooner_from_known_ones(lab, sanitized):
+def test_banners_come_soon_from_new_destinations_and_sooner_from_known_ones(lab):
+    """The best of many: how long one may take is the machine's matter, but none can be too quick."""
     def banner_after(address):
         begin = time.monotonic()
         with lab.client.connect(address, 3306) as client:
             assert client.recv(100) == BANNER
             return time.monotonic() - begin
 
-    # The best of some, and of however many it takes: a busy machine may hold up any of them.
-    first = min(banner_after(address) for address in DB_VIPS)
-    assert first <= (0.2 if sanitized else 0.1)
-    poll_until(lambda: banner_after(DB_VIPS[0]) < (0.04 if sanitized else 0.01),
-               "a banner sooner than the client would have been waited for")
+    def best(times, goal):
+        found = []
+        for took in times:
+            found.append(took)
+            if took <= goal:
+                break
+        return min(found)
+
+    soon = best(map(banner_after, DB_VIPS), 0.020 * seconds(1))
+    later = best((banner_after(DB_VIPS[0]) for _ in range(500)), 0.009 * seconds(1))
+    print(f"best banners: first {soon * 1000:.1f} ms, later {later * 1000:.1f} ms")
+    assert soon <= 0.020 * seconds(1)
+    assert later < 0.010 * seconds(1)  # less than they would wait for the client
 
 
 def test_a_port_scan_under_strict_reaches_the_app_never(lab, counted):
@@ -253,6 +265,42 @@ def test_unknown_destinations_pass_through(lab, counted):
     assert status == b"ok\n"
     counted.wait(0, "istio_requests_total", 1, destination_service_name="PassthroughCluster",
                  destination_service=f"{lab.server.v4}:15090", response_code="200")
+
+
+def test_unknown_destinations_are_refused_where_that_is_configured(lab, counted):
+    usual = config(lab, client_workload(), lab.client_identity, "permissive")
+    strict = {**usual, "outbound": {**usual["outbound"], "unknown_host": "refuse"}}
+    lab.client_sidecar.reload(strict)
+    try:
+        poll_until(lambda: curl(lab.client, f"http://{lab.server.v4}:15090/", "-o", "/dev/null",
+                                "-w", "%{http_code}") == b"502", "the new configuration is in force")
+        counted.wait(0, "istio_requests_total", 1, destination_service_name="BlackHoleCluster",
+                     response_code="502")
+        with lab.client.connect(lab.server.v4, 7997) as client:
+            client.sendall(b"\0no HTTP")
+            client.settimeout(seconds())
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(100) == b""
+        counted.wait(0, "istio_tcp_connections_closed_total", 1, response_flags="UH",
+                     destination_service_name="BlackHoleCluster")
+    finally:
+        lab.client_sidecar.reload(usual)
+        poll_until(lambda: curl(lab.client, f"http://{lab.server.v4}:15090/healthz/ready", "-o",
+                                "/dev/null", "-w", "%{http_code}") == b"200", "and no longer")
+
+
+def test_an_address_where_packets_vanish(lab, counted):
+    """No RST and no ICMP says that nobody is there: timeouts.connect does."""
+    lab.client.rules("*filter\n-A OUTPUT -p tcp --dport 7998 -j DROP\nCOMMIT\n")
+    begin = time.monotonic()
+    status = curl(lab.client, f"http://{lab.server.v4}:7998/", "-o", "/dev/null", "-w",
+                  "%{http_code}", "--max-time", "100")
+    assert status == b"503"
+    assert time.monotonic() - begin > 4.9  # its default
+    service = {"destination_service": f"{lab.server.v4}:7998", "response_code": "503"}
+    counted.wait(0, "istio_requests_total", 1, **service)
+    flags = lab.client_sidecar.metrics().one("istio_requests_total", **service)["response_flags"]
+    assert "UF" in flags.split(",")
 
 
 def test_loops_are_refused(lab, counted):
@@ -296,6 +344,30 @@ def test_ipv6(lab, counted):
                  source_workload="client-v1", connection_security_policy="mutual_tls")
 
 
+def test_bytes_are_counted_while_a_connection_lasts(lab):
+    """Every five seconds, what came since; all four families have Istio's 23 labels."""
+    sidecars = (lab.client_sidecar, lab.server_sidecar)
+    poll_until(lambda: not any(each.metrics().total("hoplite_tcp_connections_open")
+                               for each in sidecars), "what earlier tests began has ended")
+    counted = Counted(*sidecars)
+    with lab.client.connect(DECLARED_VIP, 5432) as client:
+        client.settimeout(seconds())
+        for total in (1000, 2000):
+            client.sendall(b"x" * 1000)
+            assert len(client.recv(1000, socket.MSG_WAITALL)) == 1000
+            for which, reporter in ((0, "source"), (1, "destination")):
+                for way in ("sent", "received"):
+                    counted.wait(which, f"istio_tcp_{way}_bytes_total", total, reporter=reporter)
+                assert counted.more(which, "istio_tcp_connections_opened_total") == 1
+                assert counted.more(which, "istio_tcp_connections_closed_total") == 0
+    for which in (0, 1):
+        counted.wait(which, "istio_tcp_connections_closed_total", 1)
+    for sidecar in sidecars:
+        for name in ("connections_opened", "connections_closed", "sent_bytes", "received_bytes"):
+            series = sidecar.metrics().series(f"istio_tcp_{name}_total")
+            assert {len(labels) for labels, _ in series} == {23}
+
+
 def test_tls_of_the_application_passes_with_its_name_noted(lab, counted):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     identity = lab.server_identity
@@ -318,6 +390,29 @@ def test_tls_of_the_application_passes_with_its_name_noted(lab, counted):
     counted.wait(0, "istio_tcp_connections_closed_total", 1, reporter="source",
                  destination_service="unknown", destination_service_name="PassthroughCluster")
     lab.client_sidecar.wait_line(r'"authority":"shop.example.com".*"protocol":"TCP"')
+
+
+def test_the_name_is_noted_of_a_hello_in_two_segments(lab, counted):
+    """With post-quantum key shares no ClientHello fits into one."""
+    lab.server.rules("*nat\n-I ISTIO_INBOUND -p tcp --dport 8445 -j RETURN\nCOMMIT\n")
+    arrived = queue.Queue()
+    lab.serve(lab.server, "0.0.0.0", 8445,
+              lambda connection, _: arrived.put(connection.recv(4096, socket.MSG_WAITALL)))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            incoming, outgoing, server_hostname="two.example.com").do_handshake()
+    hello = outgoing.read()
+    cut = hello.index(b"two.example.com")
+    with lab.client.connect(lab.server.v4, 8445) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(hello[:cut])
+        # Read, but not clear yet; the destination is only connected.
+        counted.wait(0, "hoplite_eager_connects_total", 1)
+        client.sendall(hello[cut:])
+        client.shutdown(socket.SHUT_WR)
+        assert arrived.get(timeout=seconds()) == hello
+    lab.client_sidecar.wait_line(r'"authority":"two.example.com".*"protocol":"TCP"')
 
 
 def test_large_transfers_between_plain_sockets_are_spliced(lab, counted):
