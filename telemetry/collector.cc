@@ -19,6 +19,10 @@ using prometheus::MetricType;
 
 constexpr std::size_t kReloadCells = 4;  // what x result
 
+constexpr std::array<const char*, 7> kDnsOutcomes{
+    "resolved", "not_found", "no_data", "server_failure", "timeout", "malformed", "failed"};
+static_assert(kDnsOutcomes.size() == static_cast<std::size_t>(DnsOutcome::failed) + 1);
+
 MetricFamily family_of(const Metric& metric, MetricType type) {
   MetricFamily family;
   family.name = metric.name;
@@ -45,6 +49,10 @@ struct Collector::State {
     std::unique_ptr<Shard> shard;
     std::uint64_t in_flight = 0;  // as of the last update that was drained
   };
+  struct DnsName {
+    std::size_t addresses = 0;
+    std::chrono::system_clock::time_point answered;
+  };
   struct Totals {
     SeriesNumbers numbers{};
     Clock::time_point changed{};
@@ -66,6 +74,7 @@ struct Collector::State {
   void append_counters(std::vector<MetricFamily>& out) const;
   void append_gauges(std::vector<MetricFamily>& out) const;
   void append_histograms(std::vector<MetricFamily>& out) const;
+  void append_dns(std::vector<MetricFamily>& out) const;
   void append_process(Snapshot& result) const;
 
   template <class Read>
@@ -87,6 +96,10 @@ struct Collector::State {
   std::array<std::uint64_t, kGaugeCells> old_gauges{};
   std::array<std::array<std::uint64_t, Shard::kHistogramCells>, kHistogramCount> old_histograms{};
   std::uint64_t old_in_flight = 0;
+  std::map<std::string, DnsName> dns_names;
+  std::map<std::string, std::size_t> dns_endpoints;
+  // Not under the mutex:
+  std::array<std::atomic<std::uint64_t>, kDnsOutcomes.size()> dns_lookups{};
   std::array<std::atomic<std::uint64_t>, kReloadCells> reloads{};
   std::atomic<std::uint64_t> stats_refused = 0;
   std::atomic<std::int64_t> certificate_expiry = 0;
@@ -241,6 +254,28 @@ void Collector::State::append_histograms(std::vector<MetricFamily>& out) const {
   }
 }
 
+void Collector::State::append_dns(std::vector<MetricFamily>& out) const {
+  out.push_back(family_of(metric(ProcessMetric::dns_lookups), MetricType::Counter));
+  for (std::size_t i = 0; i < dns_lookups.size(); ++i) {
+    append_value(out.back(), static_cast<double>(dns_lookups[i].load(std::memory_order_relaxed)),
+                 {{"outcome", kDnsOutcomes[i]}});
+  }
+  MetricFamily addresses = family_of(metric(ProcessMetric::dns_addresses), MetricType::Gauge);
+  MetricFamily answers = family_of(metric(ProcessMetric::dns_last_answer), MetricType::Gauge);
+  for (const auto& [name, known] : dns_names) {
+    append_value(addresses, static_cast<double>(known.addresses), {{"host", name}});
+    const std::chrono::duration<double> answered = known.answered.time_since_epoch();
+    if (answered.count() != 0) append_value(answers, answered.count(), {{"host", name}});
+  }
+  MetricFamily endpoints = family_of(metric(ProcessMetric::dns_endpoints), MetricType::Gauge);
+  for (const auto& [service, count] : dns_endpoints) {
+    append_value(endpoints, static_cast<double>(count), {{"service", service}});
+  }
+  for (MetricFamily* family : {&addresses, &answers, &endpoints}) {
+    if (!family->metric.empty()) out.push_back(std::move(*family));
+  }
+}
+
 void Collector::State::append_process(Snapshot& result) const {
   std::vector<MetricFamily>& out = result.own;
   const auto add = [&out](ProcessMetric id, MetricType type, double value,
@@ -302,6 +337,7 @@ std::unique_ptr<Snapshot> Collector::State::snapshot(Clock::time_point now) {
   append_counters(result->own);
   append_gauges(result->own);
   append_histograms(result->own);
+  append_dns(result->own);
   append_process(*result);
   return result;
 }
@@ -346,6 +382,26 @@ void Collector::count_reload(Reload what, ReloadResult result) noexcept {
 
 void Collector::count_stats_refused() noexcept {
   state_->stats_refused.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Collector::count_dns_lookup(DnsOutcome outcome) noexcept {
+  state_->dns_lookups[static_cast<std::size_t>(outcome)].fetch_add(1, std::memory_order_relaxed);
+}
+
+void Collector::set_dns_name(const std::string& name, std::size_t addresses,
+                             std::chrono::system_clock::time_point answered) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->dns_names[name] = {addresses, answered};
+}
+
+void Collector::forget_dns_name(const std::string& name) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->dns_names.erase(name);
+}
+
+void Collector::set_dns_endpoints(std::map<std::string, std::size_t> endpoints) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->dns_endpoints = std::move(endpoints);
 }
 
 void Collector::set_certificate_expiry(std::int64_t unix_seconds) noexcept {

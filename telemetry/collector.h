@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -68,6 +69,14 @@ class Collector final : public prometheus::Collectable {
   void retire(Shard& shard);
 
   void count_reload(Reload what, ReloadResult result) noexcept;
+  void count_dns_lookup(DnsOutcome outcome) noexcept;
+  // What an endpoint's name is known to be: how many addresses, and when that was last answered
+  // (the epoch: never).
+  void set_dns_name(const std::string& name, std::size_t addresses,
+                    std::chrono::system_clock::time_point answered);
+  void forget_dns_name(const std::string& name);
+  // By service, how many endpoints; in the place of what was set before.
+  void set_dns_endpoints(std::map<std::string, std::size_t> endpoints);
   // A connection to a stats listener was turned away.
   void count_stats_refused() noexcept;
   // End of the workload certificate in use, Unix seconds; 0: there is none, nothing is shown.

@@ -159,6 +159,16 @@ enum class Timeout : std::uint8_t {
 
 enum class ReloadResult : std::uint8_t { accepted, rejected };
 enum class Reload : std::uint8_t { configuration, certificates };
+// How a lookup of an endpoint's name ended.
+enum class DnsOutcome : std::uint8_t {
+  resolved,
+  not_found,
+  no_data,
+  server_failure,
+  timeout,
+  malformed,
+  failed
+};
 enum class DenyMode : std::uint8_t { enforced, audit };
 enum class Way : std::uint8_t { received, sent };
 enum class ConnectionUse : std::uint8_t { fresh, reused };

@@ -47,7 +47,7 @@ void add_check(CLI::App& program, Action& action) {
   add_config_options(*command, options->config);
   command->footer(
       "Exit code 0 when `hoplite run` would take it, 78 when not: every problem is on stderr with\n"
-      "file, line and column. Names of endpoints are looked up and certificates are read.\n"
+      "file, line and column. Certificates are read; names of endpoints are not looked up.\n"
       "\n"
       "Examples:\n"
       "  hoplite check -c hoplite.yaml\n"

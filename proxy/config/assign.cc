@@ -144,6 +144,10 @@ std::string allowed(const Key& key) {
     case Kind::networks:
       return fmt::format("a list of {} to {} IP addresses, or CIDRs such as \"10.0.0.0/8\"",
                          key.traits.min, key.traits.max);
+    case Kind::name_servers:
+      return fmt::format(
+          "a list of {} to {} IP addresses, with a port or without, such as \"10.0.0.10:53\"",
+          key.traits.min, key.traits.max);
     case Kind::ports:
       return fmt::format("a list of at most {} maps with the keys {}", key.traits.max,
                          fmt::join(names_in("inbound.ports[]"), ", "));
@@ -184,6 +188,7 @@ Problem append(const Key& key, Slot slot, std::string_view text) {
   if (auto* const* field = std::get_if<std::vector<std::string>*>(&slot)) {
     if (key.kind == Kind::hosts) return push(key, **field, parse_host_pattern(text), text);
     if (key.kind == Kind::networks) return push(key, **field, parse_network(text), text);
+    if (key.kind == Kind::name_servers) return push(key, **field, parse_name_server(text), text);
     if (!is_plain_text(text) || text.empty() || text.size() > 2048) {
       return fmt::format("found {}; allowed: text of 1 to 2048 bytes", quoted(text));
     }

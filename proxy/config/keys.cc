@@ -56,6 +56,7 @@ constexpr auto kWorkload = &Config::workload;
 constexpr auto kInbound = &Config::inbound;
 constexpr auto kOutbound = &Config::outbound;
 constexpr auto kDetection = &Config::detection;
+constexpr auto kDns = &Config::dns;
 constexpr auto kMtls = &Config::mtls;
 constexpr auto kStats = &Config::stats;
 constexpr auto kAgent = &Config::agent;
@@ -169,6 +170,10 @@ const std::array kKeys{
     Key{"detection.eager_after", Kind::duration, in<kDetection, &Detection::eager_after>,
         "Interception: a client that has been silent for so long gets its destination connected as "
         "TCP, in case the server speaks first.", {.min = 1, .max = 60'000}},
+
+    Key{"dns.servers", Kind::name_servers, in<kDns, &Dns::servers>,
+        "Name servers that endpoints' names are asked of.",
+        {.max = 8, .default_note = "those of `/etc/resolv.conf`"}},
 
     Key{"mtls.mode", Kind::choice, in<kMtls, &Mtls::mode>,
         "Inbound: plaintext only, mTLS and plaintext on one port, or mTLS only.",

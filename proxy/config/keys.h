@@ -33,6 +33,7 @@ enum class Kind : std::uint8_t {
   endpoints,
   text_map,
   networks,
+  name_servers,
   services,
   rules,
   ports,
@@ -111,7 +112,7 @@ Slot slot_of(const Key& key, Object object);
 /// field as it was; nothing when it was set.
 std::optional<std::string> assign(const Key& key, Slot slot, std::string_view text);
 
-/// Adds an item to a list of texts, hosts, endpoints or networks; likewise.
+/// Adds an item to a list of texts, hosts, endpoints, networks or name servers; likewise.
 std::optional<std::string> append(const Key& key, Slot slot, std::string_view text);
 
 /// A scalar as text that assign() takes; empty for a listener or endpoint that is not set.

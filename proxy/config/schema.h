@@ -36,8 +36,8 @@ struct ListenAddress {
 };
 
 /// Where to connect: "HOST:PORT", HOST an IP literal ("[::1]" in brackets) or a name. A bare
-/// ":9898" is 127.0.0.1 and ::1. Names are looked up once per load (start and every reload), never
-/// on a worker; after a load without errors `addresses` is never empty. Try them in order.
+/// ":9898" is 127.0.0.1 and ::1, and so is localhost; they are tried in order. A name has no
+/// `addresses` here: it is followed by DNS (server/name_refresh.h).
 struct Endpoint {
   std::string text;        ///< as written, "HOST:PORT": upstream address in logs and messages
   std::string host;        ///< without brackets
@@ -160,6 +160,12 @@ struct Outbound {
   bool operator==(const Outbound&) const = default;
 };
 
+/// How names of endpoints are found out (net/resolver.h).
+struct Dns {
+  std::vector<std::string> servers;  ///< "IP" or "IP:PORT", at most 8; none: /etc/resolv.conf's
+  bool operator==(const Dns&) const = default;
+};
+
 /// Finding out what an intercepted connection speaks (server/).
 struct Detection {
   /// A client that has said nothing for so long gets the original destination connected as TCP.
@@ -276,6 +282,7 @@ struct Config {
   Outbound outbound;
   Interception interception = Interception::none;  ///< not reloadable; server/
   Detection detection;
+  Dns dns;
   Mtls mtls;
   Stats stats;
   Agent agent;

@@ -18,7 +18,6 @@
 #include "proxy/config/credentials.h"
 #include "proxy/config/keys.h"
 #include "proxy/config/parse.h"
-#include "proxy/config/resolve.h"
 #include "proxy/config/validate.h"
 
 namespace proxy::config {
@@ -186,7 +185,6 @@ Loaded load(const LoadRequest& request) {
   complete(out.config, out.origins);
   validate(out.config, out.origins, out.diagnostics);
   if (request.touch_system) {
-    resolve_names(out.config, out.origins, out.diagnostics);
     check_credentials(out.config, out.origins, out.diagnostics);
   }
   sort_by_place(out.diagnostics);

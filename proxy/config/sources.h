@@ -25,8 +25,7 @@ struct LoadRequest {
   std::optional<std::string> file;  ///< none: flags, environment and defaults alone
   FlagValues flags;
   Environment environment;
-  /// Looks up endpoint names (getaddrinfo, blocking) and reads the credential files. Tests of the
-  /// rest turn it off.
+  /// Reads the credential files. Tests of the rest turn it off.
   bool touch_system = true;
   /// A configuration that is in no file, and what to call it in messages; read after the file.
   std::optional<std::string> text = {};
@@ -41,7 +40,7 @@ struct Loaded {
 };
 
 /// Reads, merges, completes and checks: start, reload and `hoplite check` all call this. Opens no
-/// socket of ours; may block on a name server. Never throws; any thread, but not a worker.
+/// socket of ours and asks no name server. Never throws; any thread, but not a worker.
 Loaded load(const LoadRequest& request);
 
 /// The HOPLITE_ variables of a null-ended "NAME=VALUE" array such as `environ`.

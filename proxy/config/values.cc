@@ -247,6 +247,14 @@ std::expected<std::string, std::string> parse_network(std::string_view text) {
   return std::string(text);
 }
 
+std::expected<std::string, std::string> parse_name_server(std::string_view text) {
+  if (parse_ip(text)) return std::string(text);
+  const auto endpoint = parse_endpoint(text);
+  if (!endpoint) return std::unexpected(endpoint.error());
+  if (!parse_ip(endpoint->host)) return std::unexpected("a name server has no name");
+  return std::string(text);
+}
+
 std::string duration_text(Milliseconds duration) {
   if (duration == Milliseconds(60'000)) return "60s";  // as people write it
   return text_with_unit(static_cast<std::uint64_t>(duration.count()), kDurationUnits);

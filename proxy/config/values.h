@@ -27,7 +27,7 @@ std::optional<bool> parse_boolean(std::string_view text);
 /// The forms of ListenAddress. The error says what is wrong, without the text itself.
 std::expected<ListenAddress, std::string> parse_listen(std::string_view text);
 
-/// The forms of Endpoint; a name keeps empty addresses (resolve.h fills them).
+/// The forms of Endpoint; a name keeps empty addresses.
 std::expected<Endpoint, std::string> parse_endpoint(std::string_view text);
 
 /// A Host value or "*.suffix", in lower case.
@@ -38,6 +38,9 @@ std::optional<IpAddress> parse_ip(std::string_view text);
 
 /// An IP literal, or a CIDR whose host bits are 0 ("10.0.0.0/8"); as it is.
 std::expected<std::string, std::string> parse_network(std::string_view text);
+
+/// An IP literal, or one with a port as in Endpoint; as it is.
+std::expected<std::string, std::string> parse_name_server(std::string_view text);
 
 /// The largest unit that gives a whole number: "90s", "1h", "0"; one minute is "60s".
 std::string duration_text(Milliseconds duration);

@@ -15,17 +15,13 @@ Result<> Attempt::begin(upstream::Cluster& cluster, const http::RequestHead& hea
   upgrade = !head.upgrade_view().empty();
   refused_by = refused_ ? connection_ : 0;
   on_reused_ = anything_came_ = lost_race_ = refused_ = multiplexed_ = false;
-  last_ = &cluster;
+  held_.take(cluster, endpoint_);
   auto connection = cluster.acquire(endpoint_, cluster.codec_for(head), *this);
   if (!connection) return std::unexpected(connection.error());
   cluster_ = &cluster;
   cluster.request_started(endpoint_);
   if (*connection != nullptr) attach(**connection);
   return {};
-}
-
-std::string_view Attempt::address() const noexcept {
-  return last_ == nullptr ? std::string_view{} : last_->endpoint(endpoint_).text;
 }
 
 void Attempt::attach(upstream::PooledConnection& connection) {

@@ -39,10 +39,10 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
   bool refused() const noexcept { return refused_; }
   std::size_t endpoint() const noexcept { return endpoint_; }
   // Empty before the first begin().
-  std::string_view address() const noexcept;
+  std::string_view address() const noexcept { return held_.text(); }
   UpstreamNote& note() noexcept { return *note_; }
   void forget() noexcept {
-    last_ = nullptr;
+    held_.release();
     refused_ = false;
   }
 
@@ -60,9 +60,9 @@ class Attempt final : public http::ResponseUser, public upstream::Waiter {
   void on_reset(Error why, http::Wire wire) override;
 
   Exchange& exchange_;
-  upstream::Cluster* cluster_ = nullptr;     // while a request is under way there
-  const upstream::Cluster* last_ = nullptr;  // the cluster of the last begin(), for its address
-  UpstreamNote* note_ = nullptr;             // of the connection, while its stream is joined
+  upstream::Cluster* cluster_ = nullptr;  // while a request is under way there
+  upstream::EndpointHold held_;           // of the last begin(), for its address
+  UpstreamNote* note_ = nullptr;          // of the connection, while its stream is joined
   std::size_t endpoint_ = 0;
   std::uint64_t connection_ = 0;  // number of the last one
   bool on_reused_ = false;

@@ -162,14 +162,15 @@ void Exchange::count_refused(Error why) {
 }
 
 void Exchange::clear() {
+  attempt_.forget();  // lets go of the cluster that the next two may end
   rules_.reset();
+  original_.reset();
   downstream_ = nullptr;
   head_.clear();
   trailers_.clear();
   pending_.clear();
   replay_.clear();
   cluster_ = nullptr;
-  original_.reset();
   refusal_ = {};
   flags_ = {};
   details_ = {};
@@ -190,7 +191,6 @@ void Exchange::clear() {
   head_received_ = request_ended_ = response_ended_ = replying_ = tunnel_ = retrying_ = false;
   body_given_ = false;
   replayable_ = true;
-  attempt_.forget();
 }
 
 void Exchange::dispose() noexcept {

@@ -20,7 +20,7 @@ struct ares_addrinfo;
 
 namespace proxy::net {
 
-// How a lookup ended. The words are those of hoplite_dns_queries_total.
+// How a lookup ended. The words are those of hoplite_dns_lookups_total.
 enum class LookupOutcome : std::uint8_t {
   resolved,
   not_found,       // NXDOMAIN (RFC 1035 4.1.1)

@@ -4,14 +4,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
+#include <map>
 #include <optional>
 
 #include "proxy/config/difference.h"
 #include "proxy/net/file_watch.h"
 #include "proxy/net/signal.h"
 #include "proxy/server/listen.h"
+#include "proxy/server/name_refresh.h"
 #include "proxy/server/snapshot.h"
 #include "proxy/server/stats_listener.h"
 #include "proxy/server/version.h"
@@ -42,6 +46,27 @@ telemetry::AccessLog::Options access_options(const config::Log& log) {
   options.format = static_cast<telemetry::LineFormat>(log.format);
   return options;
 }
+
+std::string_view subject(telemetry::Reload what) {
+  return what == telemetry::Reload::certificates ? "changed certificate files" : "configuration";
+}
+
+// By cluster, for those of which an endpoint is a name.
+std::map<std::string, std::size_t> endpoints_of_names(const Snapshot& snapshot) {
+  std::map<std::string, std::size_t> out;
+  const auto& services = snapshot.config.outbound.services;
+  for (std::size_t i = 0; i < services.size(); ++i) {
+    if (!std::any_of(services[i].endpoints.begin(), services[i].endpoints.end(), is_name)) continue;
+    const upstream::ClusterSpec& spec = *snapshot.outbound_clusters[i];
+    out[spec.name] = spec.endpoints.size();
+  }
+  if (is_name(snapshot.config.inbound.app)) {
+    const upstream::ClusterSpec& spec = *snapshot.inbound_clusters.front();
+    out[spec.name] = spec.endpoints.size();
+  }
+  return out;
+}
+
 static_assert(static_cast<int>(config::AccessLog::all) ==
               static_cast<int>(telemetry::AccessMode::all));
 static_assert(static_cast<int>(config::LogFormat::text) ==
@@ -64,6 +89,7 @@ class Server::State {
               end_now("asked by /quitquitquit");
             }),
         watch_(loop_, {}, [this] { reload(telemetry::Reload::certificates); }),
+        names_(loop_, collector_, log, [this] { addresses_changed(); }),
         drain_timer_(loop_, [this] { drain_timer_fired(); }) {}
   ~State() { stop_workers(); }
 
@@ -82,6 +108,11 @@ class Server::State {
   void watch_files(const config::Config& config);
   std::expected<config::Config, std::string> wanted(telemetry::Reload what) const;
   void reload(telemetry::Reload what);
+  void reject(telemetry::Reload what, std::string problems);
+  void take(telemetry::Reload what, const config::Config& config, const Contexts& contexts);
+  void set_snapshot(const config::Config& config, const Contexts& contexts,
+                    std::uint64_t generation);
+  void addresses_changed();
   void note_expiry();
   void terminate();
   void leave(std::string_view why);
@@ -107,6 +138,8 @@ class Server::State {
   std::vector<std::unique_ptr<net::Signal>> signals_;
   net::FileWatch watch_;
   std::vector<std::string> watched_;
+  NameRefresh names_;
+  std::array<bool, 2> reload_due_{};  // by Reload: asked for while another waited for names
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
@@ -115,10 +148,13 @@ class Server::State {
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
   watch_files(config);  // before they are read
-  auto snapshot = build_snapshot(config, 1, collector_.registry(), tickets_);
-  if (!snapshot) return std::unexpected(StartError{snapshot.error(), {}});
-  snapshot_ = std::move(*snapshot);
-  note_expiry();
+  bool found_out = false;
+  names_.follow(names_in(config), config.dns.servers, [&found_out] { found_out = true; });
+  while (!found_out) loop_.run_once(true);
+  const auto contexts = make_contexts(config, tickets_);
+  if (!contexts) return std::unexpected(StartError{contexts.error(), {}});
+  reload_due_ = {};  // files that changed during the wait have just been read
+  set_snapshot(config, *contexts, 1);
   // Signals first: from the moment a port is open, whoever started us may ask us to leave.
   handle_signals();
   if (auto started = start_workers(config); !started) return started;
@@ -236,36 +272,67 @@ std::expected<config::Config, std::string> Server::State::wanted(telemetry::Relo
   return std::move(loaded.config);
 }
 
+void Server::State::reject(telemetry::Reload what, std::string problems) {
+  collector_.count_reload(what, telemetry::ReloadResult::rejected);
+  while (problems.ends_with('\n')) problems.pop_back();
+  log_.error("{} not taken, the present state stays in force: {}", subject(what), problems);
+}
+
 // All or nothing: whatever is wrong keeps the present state, with a line for each problem.
 void Server::State::reload(telemetry::Reload what) {
-  const auto config = wanted(what);
-  std::string problems;
-  if (!config) {
-    problems = config.error();
-  } else if (auto made = build_snapshot(*config, snapshot_->generation + 1, collector_.registry(),
-                                        tickets_)) {
-    snapshot_ = std::move(*made);
-  } else {
-    problems = made.error();
-  }
-  const std::string_view subject =
-      what == telemetry::Reload::certificates ? "changed certificate files" : "configuration";
-  if (!problems.empty()) {
-    collector_.count_reload(what, telemetry::ReloadResult::rejected);
-    while (problems.ends_with('\n')) problems.pop_back();
-    log_.error("{} not taken, the present state stays in force: {}", subject, problems);
+  if (names_.waiting()) {
+    reload_due_[static_cast<std::size_t>(what)] = true;
     return;
   }
-  for (const auto& worker : workers_) worker->set_snapshot(snapshot_);
+  auto config = wanted(what);
+  if (!config) {
+    reject(what, config.error());
+    return;
+  }
+  auto contexts = make_contexts(*config, tickets_);
+  if (!contexts) {
+    reject(what, contexts.error());
+    return;
+  }
+  const auto names = names_in(*config);
+  const auto servers = config->dns.servers;
+  names_.follow(
+      names, servers, [this, what, config = std::move(*config), contexts = std::move(*contexts)] {
+        take(what, config, contexts);
+        for (const auto due : {telemetry::Reload::configuration, telemetry::Reload::certificates}) {
+          if (std::exchange(reload_due_[static_cast<std::size_t>(due)], false)) reload(due);
+        }
+      });
+}
+
+void Server::State::take(telemetry::Reload what, const config::Config& config,
+                         const Contexts& contexts) {
+  set_snapshot(config, contexts, snapshot_->generation + 1);
   agent_.configure(snapshot_->config);
   const config::Log& log = snapshot_->config.log;
   access_log_.set_mode(static_cast<telemetry::AccessMode>(log.access));
   access_log_.set_format(static_cast<telemetry::LineFormat>(log.format));
   log_.set_level(static_cast<telemetry::LogLevel>(log.level));
   watch_files(snapshot_->config);
-  note_expiry();
   collector_.count_reload(what, telemetry::ReloadResult::accepted);
-  log_.info("{} taken (generation {})", subject, snapshot_->generation);
+  log_.info("{} taken (generation {})", subject(what), snapshot_->generation);
+}
+
+void Server::State::set_snapshot(const config::Config& config, const Contexts& contexts,
+                                 std::uint64_t generation) {
+  snapshot_ = make_snapshot(
+      config, contexts, generation,
+      [this](const std::string& name) { return names_.addresses(name); }, collector_.registry(),
+      snapshot_.get());
+  for (const auto& worker : workers_) worker->set_snapshot(snapshot_);
+  collector_.set_dns_endpoints(endpoints_of_names(*snapshot_));
+  note_expiry();
+}
+
+// Before the start, and while a reload waits for names, what comes next takes them in.
+void Server::State::addresses_changed() {
+  if (snapshot_ == nullptr || names_.waiting()) return;
+  set_snapshot(snapshot_->config, *snapshot_, snapshot_->generation);
 }
 
 void Server::State::note_expiry() {

@@ -46,6 +46,33 @@ std::string mesh_sni(const config::Service& service) {
   return {};
 }
 
+upstream::ClusterSpec service_spec(const config::Config& config, const config::Service& service,
+                                   const std::shared_ptr<const tls::Context>& client) {
+  auto spec = common_spec(config);
+  spec.name = service.name + ":" + std::to_string(service.port);
+  spec.endpoints = service.endpoints;
+  spec.balance = service.balance;
+  spec.protocol = service.protocol;
+  spec.upgrade = service.upgrade;
+  if (service.tls.mode == config::ServiceTlsMode::mutual) {
+    spec.connect.tls = client;
+    spec.connect.sni = service.tls.sni.empty() ? mesh_sni(service) : service.tls.sni;
+    spec.connect.expected_sans = service.tls.sans;
+  }
+  return spec;
+}
+
+using SharedSpec = std::shared_ptr<const upstream::ClusterSpec>;
+
+SharedSpec at(const std::vector<SharedSpec>& specs, std::size_t index) {
+  return index < specs.size() ? specs[index] : nullptr;
+}
+
+SharedSpec same_or_new(upstream::ClusterSpec spec, SharedSpec before) {
+  if (before != nullptr && before->same_as(spec)) return before;
+  return std::make_shared<const upstream::ClusterSpec>(std::move(spec));
+}
+
 }  // namespace
 
 telemetry::WorkloadLabels own_labels(const config::Workload& workload) {
@@ -60,72 +87,71 @@ telemetry::WorkloadLabels own_labels(const config::Workload& workload) {
   return labels;
 }
 
-std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
-    const config::Config& config, std::uint64_t generation, telemetry::Registry& registry,
-    const tls::TicketSecret& tickets) {
-  const auto snapshot = std::make_shared<Snapshot>(Snapshot{
-      .config = config,
-      .generation = generation,
-      .own = registry.intern_own(own_labels(config.workload)),
-      .inbound_routes = route::Table::inbound(config),
-      .outbound_routes = route::Table::outbound(config),
-      .inbound_filters = filter::make_inbound(config, registry),
-      .outbound_filters = filter::make_outbound(config, registry),
-      .inbound_clusters = {},
-      .outbound_clusters = {},
-      .to_app = nullptr,
-      .passthrough = nullptr,
-      .exchange_frame = telemetry::exchange_frame(filter::own_metadata(config)),
-      .mutual = nullptr,
-      .terminate = nullptr,
-      .client = nullptr,
-  });
+std::expected<Contexts, std::string> make_contexts(const config::Config& config,
+                                                   const tls::TicketSecret& tickets) {
+  Contexts contexts;
   const tls::CredentialFiles files{config.mtls.cert, config.mtls.key, config.mtls.ca};
   if (!config.mtls.cert.empty()) {
     auto client = tls::Context::make_client({files, config.mtls.trust_domain});
     if (!client) return std::unexpected(tls::describe(client.error()));
-    snapshot->client = std::move(*client);
+    contexts.client = std::move(*client);
   }
-  if (config.mtls.mode != config::MtlsMode::off) {
-    tls::ServerSpec spec;
-    spec.files = files;
-    spec.trust_domain = config.mtls.trust_domain;
-    spec.alpn = config.interception == config::Interception::none
-                    ? tls::alpn::list(tls::alpn::kServerHttp)
-                    : tls::alpn::list(tls::alpn::kServerTcp);
-    spec.ticket_secret = tickets;
-    auto mutual = tls::Context::make_server(spec);
-    if (!mutual) return std::unexpected(tls::describe(mutual.error()));
-    snapshot->mutual = std::move(*mutual);
-    if (config.mtls.mode == config::MtlsMode::permissive) {
-      spec.require_client_certificate = false;
-      auto terminate = tls::Context::make_server(spec);
-      if (!terminate) return std::unexpected(tls::describe(terminate.error()));
-      snapshot->terminate = std::move(*terminate);
-    }
+  if (config.mtls.mode == config::MtlsMode::off) return contexts;
+  tls::ServerSpec spec;
+  spec.files = files;
+  spec.trust_domain = config.mtls.trust_domain;
+  spec.alpn = config.interception == config::Interception::none
+                  ? tls::alpn::list(tls::alpn::kServerHttp)
+                  : tls::alpn::list(tls::alpn::kServerTcp);
+  spec.ticket_secret = tickets;
+  auto mutual = tls::Context::make_server(spec);
+  if (!mutual) return std::unexpected(tls::describe(mutual.error()));
+  contexts.mutual = std::move(*mutual);
+  if (config.mtls.mode == config::MtlsMode::permissive) {
+    spec.require_client_certificate = false;
+    auto terminate = tls::Context::make_server(spec);
+    if (!terminate) return std::unexpected(tls::describe(terminate.error()));
+    contexts.terminate = std::move(*terminate);
   }
-  snapshot->passthrough = std::make_shared<const upstream::ClusterSpec>(common_spec(config));
-  snapshot->to_app = std::make_shared<const upstream::ClusterSpec>(app_spec(config));
+  return contexts;
+}
+
+std::shared_ptr<const Snapshot> make_snapshot(const config::Config& config, Contexts contexts,
+                                              std::uint64_t generation,
+                                              const AddressesOf& addresses_of,
+                                              telemetry::Registry& registry,
+                                              const Snapshot* before) {
+  config::Config found = config;  // with addresses for names
+  for (config::Service& service : found.outbound.services) {
+    service.endpoints = resolved(service.endpoints, addresses_of);
+  }
+  const auto snapshot = std::make_shared<Snapshot>(Snapshot{
+      std::move(contexts),
+      config,
+      generation,
+      registry.intern_own(own_labels(config.workload)),
+      route::Table::inbound(config),
+      route::Table::outbound(found),
+      filter::make_inbound(config, registry),
+      filter::make_outbound(config, registry),
+      {},
+      {},
+      nullptr,
+      nullptr,
+      telemetry::exchange_frame(filter::own_metadata(config)),
+  });
+  snapshot->passthrough = same_or_new(common_spec(config), before ? before->passthrough : nullptr);
+  snapshot->to_app = same_or_new(app_spec(config), before ? before->to_app : nullptr);
   if (config.inbound.app.is_set()) {
     auto spec = app_spec(config);
-    spec.endpoints = {config.inbound.app};
+    spec.endpoints = resolved({config.inbound.app}, addresses_of);
     snapshot->inbound_clusters.push_back(
-        std::make_shared<const upstream::ClusterSpec>(std::move(spec)));
+        same_or_new(std::move(spec), before ? at(before->inbound_clusters, 0) : nullptr));
   }
-  for (const config::Service& service : config.outbound.services) {
-    auto spec = common_spec(config);
-    spec.name = service.name + ":" + std::to_string(service.port);
-    spec.endpoints = service.endpoints;
-    spec.balance = service.balance;
-    spec.protocol = service.protocol;
-    spec.upgrade = service.upgrade;
-    if (service.tls.mode == config::ServiceTlsMode::mutual) {
-      spec.connect.tls = snapshot->client;
-      spec.connect.sni = service.tls.sni.empty() ? mesh_sni(service) : service.tls.sni;
-      spec.connect.expected_sans = service.tls.sans;
-    }
+  for (std::size_t i = 0; i < found.outbound.services.size(); ++i) {
     snapshot->outbound_clusters.push_back(
-        std::make_shared<const upstream::ClusterSpec>(std::move(spec)));
+        same_or_new(service_spec(config, found.outbound.services[i], snapshot->client),
+                    before ? at(before->outbound_clusters, i) : nullptr));
   }
   return snapshot;
 }

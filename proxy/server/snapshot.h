@@ -11,15 +11,26 @@
 #include "proxy/config/schema.h"
 #include "proxy/filter/filter.h"
 #include "proxy/route/table.h"
+#include "proxy/server/endpoints.h"
 #include "proxy/upstream/cluster.h"
 #include "telemetry/registry.h"
 #include "tls/context.h"
 
 namespace proxy::server {
 
-struct Snapshot {
-  config::Config config;
-  std::uint64_t generation = 0;  // grows with every reload
+// The TLS of a configuration.
+struct Contexts {
+  // Null where mtls.mode is off. `mutual` demands a client certificate; `terminate` takes one-way
+  // TLS too and exists in permissive mode only, for clients that are not of the mesh.
+  std::shared_ptr<const tls::Context> mutual;
+  std::shared_ptr<const tls::Context> terminate;
+  // Null without credentials.
+  std::shared_ptr<const tls::Context> client;
+};
+
+struct Snapshot : Contexts {
+  config::Config config;         // as it was written: with names
+  std::uint64_t generation = 0;  // grows with every reload, not with an answer of DNS
   telemetry::OwnRef own;
 
   route::Table inbound_routes;
@@ -32,19 +43,18 @@ struct Snapshot {
   std::shared_ptr<const upstream::ClusterSpec> to_app;
   std::shared_ptr<const upstream::ClusterSpec> passthrough;
   std::string exchange_frame;  // our metadata, as raw TCP peers are told it
-
-  // Null where mtls.mode is off. `mutual` demands a client certificate; `terminate` takes one-way
-  // TLS too and exists in permissive mode only, for clients that are not of the mesh.
-  std::shared_ptr<const tls::Context> mutual;
-  std::shared_ptr<const tls::Context> terminate;
-  // Null without credentials.
-  std::shared_ptr<const tls::Context> client;
 };
 
 // Reads the credential files; the error is one line that names file and cause.
-std::expected<std::shared_ptr<const Snapshot>, std::string> build_snapshot(
-    const config::Config& config, std::uint64_t generation, telemetry::Registry& registry,
-    const tls::TicketSecret& tickets);
+std::expected<Contexts, std::string> make_contexts(const config::Config& config,
+                                                   const tls::TicketSecret& tickets);
+
+// Everything else. Specs that did not change since `before`, if there is one, are the same objects.
+std::shared_ptr<const Snapshot> make_snapshot(const config::Config& config, Contexts contexts,
+                                              std::uint64_t generation,
+                                              const AddressesOf& addresses_of,
+                                              telemetry::Registry& registry,
+                                              const Snapshot* before);
 
 // The labels of our own side of the metrics.
 telemetry::WorkloadLabels own_labels(const config::Workload& workload);

@@ -80,6 +80,7 @@ void Worker::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
 }
 
 void Worker::apply(std::shared_ptr<const Snapshot> snapshot) {
+  const bool reloaded = snapshot_ == nullptr || snapshot_->generation != snapshot->generation;
   snapshot_ = std::move(snapshot);
   shard_.set_own(snapshot_->own);
   const std::array made = {
@@ -89,16 +90,46 @@ void Worker::apply(std::shared_ptr<const Snapshot> snapshot) {
                  snapshot_->outbound_filters, snapshot_->outbound_clusters),
   };
   rules_ = made;
-  originals_.clear();  // those of the old rules are of no more use
+  if (reloaded) originals_.clear();  // those of the old rules are of no more use
 }
 
-// Clusters whose spec did not change go over with their warm connections; the old rules keep the
-// others for as long as an exchange needs them.
+// Clusters whose spec did not change, or in its endpoints alone, go over with their warm
+// connections; the old rules keep the others for as long as an exchange needs them.
+std::vector<std::shared_ptr<upstream::Cluster>> Worker::make_clusters(
+    telemetry::Direction direction,
+    const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs) {
+  using Shared = std::shared_ptr<upstream::Cluster>;
+  const auto& old = rules_[static_cast<std::size_t>(direction)];
+  std::vector<Shared> left = old == nullptr ? std::vector<Shared>{} : old->clusters;
+  std::vector<Shared> clusters(specs.size());
+  const auto take = [&](std::size_t i, auto fits) {
+    if (clusters[i] != nullptr) return false;
+    const auto fitting = [&](const Shared& each) { return each != nullptr && fits(each->spec()); };
+    // Nearly always it stands where it stood.
+    const auto same_place = left.begin() + static_cast<std::ptrdiff_t>(std::min(i, left.size()));
+    const auto found = same_place != left.end() && fitting(*same_place)
+                           ? same_place
+                           : std::find_if(left.begin(), left.end(), fitting);
+    if (found != left.end()) clusters[i] = std::move(*found);
+    return clusters[i] != nullptr;
+  };
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    take(i, [&](const auto& spec) { return &spec == specs[i].get() || spec.same_as(*specs[i]); });
+  }
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    if (take(i, [&](const auto& spec) { return spec.same_but_endpoints(*specs[i]); })) {
+      clusters[i]->update(specs[i]);
+    } else if (clusters[i] == nullptr) {
+      clusters[i] = std::make_shared<upstream::Cluster>(upstream_, specs[i], random_seed());
+    }
+  }
+  return clusters;
+}
+
 std::shared_ptr<const exchange::Rules> Worker::make_rules(
     telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
     const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs) {
   const auto rules = std::make_shared<exchange::Rules>();
-  const auto& old = rules_[static_cast<std::size_t>(direction)];
   rules->snapshot = snapshot_;
   rules->config = &snapshot_->config;
   rules->routes = &routes;
@@ -107,18 +138,7 @@ std::shared_ptr<const exchange::Rules> Worker::make_rules(
   if (direction == telemetry::Direction::outbound && snapshot_->client != nullptr) {
     rules->upstream_principal = snapshot_->client->spiffe_uri();
   }
-  for (const auto& spec : specs) {
-    std::shared_ptr<upstream::Cluster> cluster;
-    if (old != nullptr) {
-      for (const auto& candidate : old->clusters) {
-        if (candidate->spec().same_as(*spec)) cluster = candidate;
-      }
-    }
-    if (cluster == nullptr) {
-      cluster = std::make_shared<upstream::Cluster>(upstream_, spec, random_seed());
-    }
-    rules->clusters.push_back(std::move(cluster));
-  }
+  rules->clusters = make_clusters(direction, specs);
   for (const route::Plan& plan : routes.plans()) {
     rules->destinations.push_back(
         shard_.intern_destination({plan.service, plan.service_name, plan.service_namespace}));

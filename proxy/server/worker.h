@@ -96,6 +96,9 @@ class Worker {
   std::shared_ptr<const exchange::Rules> make_rules(
       telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
       const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
+  std::vector<std::shared_ptr<upstream::Cluster>> make_clusters(
+      telemetry::Direction direction,
+      const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
   void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
   bool has_room() const;
   std::optional<net::SocketAddress> original_of(telemetry::Direction direction,

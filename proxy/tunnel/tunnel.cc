@@ -69,6 +69,7 @@ void Tunnel::connect() {
     return;
   }
   endpoint_ = *picked;
+  held_.take(*plan_.cluster, endpoint_);
   connecting_ = std::make_unique<upstream::Connecting>(
       environment_, plan_.cluster->endpoint(endpoint_), connect_, upstream::Codec::http1,
       static_cast<upstream::ConnectUser&>(*this));

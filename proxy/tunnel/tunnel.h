@@ -82,11 +82,7 @@ class Tunnel final : public net::Reapable,
     return plan_.direction == telemetry::Direction::outbound ? upstream_principal_
                                                              : downstream_principal_;
   }
-  std::string_view upstream_address() const noexcept {
-    return attempts_ == 0 || plan_.cluster == nullptr || plan_.cluster->endpoint_count() == 0
-               ? std::string_view{}
-               : std::string_view(plan_.cluster->endpoint(endpoint_).text);
-  }
+  std::string_view upstream_address() const noexcept { return held_.text(); }
 
  private:
   // The peer on one side, once it has said who it is.
@@ -127,6 +123,7 @@ class Tunnel final : public net::Reapable,
   TunnelOwner& owner_;
   upstream::ConnectSpec connect_;
   std::size_t endpoint_ = 0;
+  upstream::EndpointHold held_;  // in plan_.cluster
   unsigned attempts_ = 0;
   std::unique_ptr<upstream::Connecting> connecting_;
   Peer downstream_peer_;

@@ -13,14 +13,14 @@ std::size_t Balancer::next(std::size_t count) {
   return turn_++ % count;
 }
 
-std::size_t Balancer::two_choices(const std::vector<Endpoint>& endpoints) {
+std::size_t Balancer::two_choices(std::span<const Endpoint* const> endpoints) {
   const std::size_t a = random_() % endpoints.size();
   std::size_t b = random_() % (endpoints.size() - 1);
   if (b >= a) ++b;
-  return endpoints[b].active < endpoints[a].active ? b : a;
+  return endpoints[b]->active < endpoints[a]->active ? b : a;
 }
 
-std::size_t Balancer::pick(const std::vector<Endpoint>& endpoints, std::uint64_t now_ms,
+std::size_t Balancer::pick(std::span<const Endpoint* const> endpoints, std::uint64_t now_ms,
                            std::size_t not_this) {
   const std::size_t count = endpoints.size();
   if (count == 0) return kNone;
@@ -30,7 +30,7 @@ std::size_t Balancer::pick(const std::vector<Endpoint>& endpoints, std::uint64_t
   // Walk on from the choice to the first endpoint that is fit; without one the choice stands.
   for (std::size_t step = 0; step < count; ++step) {
     const std::size_t index = (chosen + step) % count;
-    if (index == not_this || endpoints[index].avoid_until_ms > now_ms) continue;
+    if (index == not_this || endpoints[index]->avoid_until_ms > now_ms) continue;
     if (round_robin && step > 0) turn_ += step;
     return index;
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <random>
+#include <span>
 
 #include "proxy/config/schema.h"
 #include "proxy/upstream/endpoint.h"
@@ -19,12 +20,12 @@ class Balancer {
   // An index into `endpoints`, or kNone when there are none. `not_this`: the endpoint that just
   // failed this request, taken only when there is no other. Avoided endpoints are taken only when
   // all are avoided.
-  std::size_t pick(const std::vector<Endpoint>& endpoints, std::uint64_t now_ms,
+  std::size_t pick(std::span<const Endpoint* const> endpoints, std::uint64_t now_ms,
                    std::size_t not_this = kNone);
 
  private:
   std::size_t next(std::size_t count);
-  std::size_t two_choices(const std::vector<Endpoint>& endpoints);
+  std::size_t two_choices(std::span<const Endpoint* const> endpoints);
 
   config::Balance policy_;
   std::minstd_rand random_;

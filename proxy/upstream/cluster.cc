@@ -3,18 +3,23 @@
 #include "proxy/upstream/cluster.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "proxy/upstream/pool.h"
 
 namespace proxy::upstream {
 
 bool ClusterSpec::same_as(const ClusterSpec& other) const {
+  return endpoints == other.endpoints && same_but_endpoints(other);
+}
+
+bool ClusterSpec::same_but_endpoints(const ClusterSpec& other) const {
   const bool same_tls = connect.tls == other.connect.tls ||
                         (connect.tls != nullptr && other.connect.tls != nullptr &&
                          connect.tls->fingerprint() == other.connect.tls->fingerprint());
-  return same_tls && name == other.name && endpoints == other.endpoints &&
-         balance == other.balance && protocol == other.protocol && upgrade == other.upgrade &&
-         connect.sni == other.connect.sni && connect.expected_sans == other.connect.expected_sans &&
+  return same_tls && name == other.name && balance == other.balance && protocol == other.protocol &&
+         upgrade == other.upgrade && connect.sni == other.connect.sni &&
+         connect.expected_sans == other.connect.expected_sans &&
          connect.connect_timeout == other.connect.connect_timeout &&
          connect.tls_timeout == other.connect.tls_timeout &&
          max_connections == other.max_connections && max_pending == other.max_pending &&
@@ -29,35 +34,93 @@ bool ClusterSpec::same_as(const ClusterSpec& other) const {
 
 Cluster::Cluster(Environment& environment, std::shared_ptr<const ClusterSpec> spec,
                  std::uint64_t seed)
-    : environment_(environment), spec_(std::move(spec)), balancer_(spec_->balance, seed) {
-  endpoints_.reserve(spec_->endpoints.size());
+    : environment_(environment),
+      first_spec_(std::move(spec)),
+      spec_(first_spec_),
+      balancer_(spec_->balance, seed) {
   for (const config::Endpoint& configured : spec_->endpoints) {
-    Endpoint endpoint;
-    endpoint.text = configured.text;
-    for (const config::IpAddress& address : configured.addresses) {
-      if (auto parsed = net::SocketAddress::parse(address.text, configured.port)) {
-        endpoint.addresses.push_back(*parsed);
-      }
-    }
-    ASSERT(!endpoint.addresses.empty());
-    endpoints_.push_back(std::move(endpoint));
-  }
-  for (Endpoint& endpoint : endpoints_) {
-    for (const Codec codec : {Codec::http1, Codec::http2}) {
-      pools_.push_back(std::make_unique<Pool>(environment_, *this, endpoint, codec));
-    }
+    live_.push_back(&add_endpoint(configured));
   }
 }
 
 Cluster::~Cluster() = default;
 
+// --- endpoints ----------------------------------------------------------------------------
+
+Endpoint& Cluster::add_endpoint(const config::Endpoint& configured) {
+  auto endpoint = std::make_unique<Endpoint>();
+  endpoint->text = configured.text;
+  for (const config::IpAddress& address : configured.addresses) {
+    if (auto parsed = net::SocketAddress::parse(address.text, configured.port)) {
+      endpoint->addresses.push_back(*parsed);
+    }
+  }
+  ASSERT(!endpoint->addresses.empty());
+  const auto free = std::find(endpoints_.begin(), endpoints_.end(), nullptr);
+  endpoint->slot = static_cast<std::size_t>(free - endpoints_.begin());
+  if (free == endpoints_.end()) {
+    endpoints_.emplace_back();
+    pools_.resize(pools_.size() + kCodecs);
+  }
+  for (const Codec codec : {Codec::http1, Codec::http2}) {
+    pools_[endpoint->slot * kCodecs + static_cast<std::size_t>(codec)] =
+        std::make_unique<Pool>(environment_, *this, *endpoint, codec);
+  }
+  auto& slot = endpoints_[endpoint->slot];
+  slot = std::move(endpoint);
+  return *slot;
+}
+
+void Cluster::update(std::shared_ptr<const ClusterSpec> spec) {
+  spec_ = std::move(spec);
+  remove_unused();
+  // By text, which says the addresses; one that is there twice is two endpoints.
+  std::unordered_multimap<std::string_view, Endpoint*> known;
+  for (const auto& endpoint : endpoints_) {
+    if (endpoint != nullptr) known.emplace(endpoint->text, endpoint.get());
+  }
+  live_.clear();
+  for (const config::Endpoint& configured : spec_->endpoints) {
+    if (const auto found = known.find(configured.text); found != known.end()) {
+      live_.push_back(found->second);
+      known.erase(found);
+    } else {
+      live_.push_back(&add_endpoint(configured));
+    }
+  }
+  for (const Codec codec : {Codec::http1, Codec::http2}) {
+    for (const Endpoint* endpoint : live_) pool_at(endpoint->slot, codec).set_draining(false);
+    for (const auto& [text, gone] : known) pool_at(gone->slot, codec).set_draining(true);
+  }
+}
+
+// What went before, and has no users left by now.
+void Cluster::remove_unused() {
+  for (auto& endpoint : endpoints_) {
+    if (endpoint == nullptr || endpoint->active > 0 || endpoint->holds > 0) continue;
+    if (std::find(live_.begin(), live_.end(), endpoint.get()) != live_.end()) continue;
+    if (!pool_at(endpoint->slot, Codec::http1).unused()) continue;
+    if (!pool_at(endpoint->slot, Codec::http2).unused()) continue;
+    for (std::size_t i = 0; i < kCodecs; ++i) pools_[endpoint->slot * kCodecs + i].reset();
+    endpoint.reset();
+  }
+}
+
 Result<std::size_t> Cluster::pick(std::size_t not_this) {
-  const std::size_t index = balancer_.pick(endpoints_, environment_.loop.now_ms(), not_this);
+  if (not_this != Balancer::kNone) {
+    const auto at = std::find_if(live_.begin(), live_.end(), [not_this](const Endpoint* endpoint) {
+      return endpoint->slot == not_this;
+    });
+    not_this = at == live_.end() ? Balancer::kNone : static_cast<std::size_t>(at - live_.begin());
+  }
+  const std::size_t index = balancer_.pick(live_, environment_.loop.now_ms(), not_this);
   if (index == Balancer::kNone) {
     return std::unexpected(make_error(Code::no_endpoint, Side::upstream));
   }
-  return index;
+  return live_[index]->slot;
 }
+
+// --- requests -----------------------------------------------------------------------------
 
 Codec Cluster::codec_for(const http::RequestHead& head) const noexcept {
   if (!head.upgrade_view().empty() && !head.websocket) return Codec::http1;
@@ -122,12 +185,12 @@ void Cluster::wait_for_http1(const Pool& http2, Waiter& waiter) {
 
 void Cluster::request_started(std::size_t endpoint) noexcept {
   ++active_;
-  ++endpoints_[endpoint].active;
+  ++endpoints_[endpoint]->active;
 }
 
 void Cluster::request_ended(std::size_t endpoint) noexcept {
   --active_;
-  --endpoints_[endpoint].active;
+  --endpoints_[endpoint]->active;
 }
 
 bool Cluster::retry_started() noexcept {
@@ -139,14 +202,16 @@ bool Cluster::retry_started() noexcept {
 
 std::size_t Cluster::waiting_in_vain() const {
   std::size_t count = 0;
-  for (const auto& pool : pools_) count += pool->waiting_in_vain();
+  for (const auto& pool : pools_) {
+    if (pool != nullptr) count += pool->waiting_in_vain();
+  }
   return count;
 }
 
 bool Cluster::may_connect(Codec codec) {
   if (connections_ < spec_->max_connections) return true;
   for (const auto& pool : pools_) {
-    if (pool->close_an_idle_one(codec)) return true;
+    if (pool != nullptr && pool->close_an_idle_one(codec)) return true;
   }
   return false;
 }
@@ -155,7 +220,7 @@ void Cluster::connection_freed(const Pool& by) {
   if (connections_ + 1 < spec_->max_connections) return;  // nobody waits for the limit
   for (const bool starving : {true, false}) {
     for (const auto& pool : pools_) {
-      if (pool.get() == &by || pool->starving() != starving) continue;
+      if (pool == nullptr || pool.get() == &by || pool->starving() != starving) continue;
       if (pool->waiting_in_vain() > 0) pool->connect_for_waiters();
     }
   }
@@ -163,8 +228,9 @@ void Cluster::connection_freed(const Pool& by) {
 
 bool Cluster::starves_another(const Pool& by) const {
   if (connections_ < spec_->max_connections) return false;
-  return std::any_of(pools_.begin(), pools_.end(),
-                     [&by](const auto& pool) { return pool.get() != &by && pool->starving(); });
+  return std::any_of(pools_.begin(), pools_.end(), [&by](const auto& pool) {
+    return pool != nullptr && pool.get() != &by && pool->starving();
+  });
 }
 
 }  // namespace proxy::upstream

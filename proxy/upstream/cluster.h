@@ -1,11 +1,13 @@
 // Cluster: a service as one worker sees it: its endpoints, their pools, its limits.
-// Not shared between workers; kept over a reload that does not change its spec.
+// Not shared between workers; kept over a reload, or an answer of DNS, that changes no more of its
+// spec than the endpoints.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "proxy/config/schema.h"
@@ -39,8 +41,10 @@ struct ClusterSpec {
   http1::Limits message_limits;
   http2::ClientConnectionOptions http2;
 
-  // Whether a cluster made from `other` can serve on in this one's place.
+  // Whether a cluster made from `other` can serve on in this one's place; or can once its endpoints
+  // have been updated.
   bool same_as(const ClusterSpec& other) const;
+  bool same_but_endpoints(const ClusterSpec& other) const;
 };
 
 class Cluster {
@@ -51,6 +55,10 @@ class Cluster {
   Cluster& operator=(const Cluster&) = delete;
 
   const ClusterSpec& spec() const noexcept { return *spec_; }
+  // Goes over to the endpoints of `spec`, which is the same in all else. Those that stay keep their
+  // connections. Those that go are picked no more: their idle connections close, the others with
+  // the end of their requests.
+  void update(std::shared_ptr<const ClusterSpec> spec);
 
   // Which endpoint the next try of a request goes to; no_endpoint when there is none.
   Result<std::size_t> pick(std::size_t not_this = Balancer::kNone);
@@ -63,8 +71,11 @@ class Cluster {
   // An open connection to this endpoint that was not made for a request: the next one of a client
   // that speaks `client` uses it.
   void adopt(std::size_t endpoint, Codec client, std::unique_ptr<net::Transport> transport);
-  const Endpoint& endpoint(std::size_t index) const noexcept { return endpoints_[index]; }
-  std::size_t endpoint_count() const noexcept { return endpoints_.size(); }
+  // By the number that pick() gave. One that has gone since is there while an EndpointHold or a
+  // request is.
+  const Endpoint& endpoint(std::size_t index) const noexcept { return *endpoints_[index]; }
+  // Those that may be picked.
+  std::size_t endpoint_count() const noexcept { return live_.size(); }
 
   // Brackets each request, for least request and the retry budget.
   void request_started(std::size_t endpoint) noexcept;
@@ -77,6 +88,7 @@ class Cluster {
  private:
   friend class Pool;
   friend class PooledConnection;
+  friend class EndpointHold;
   static constexpr std::uint64_t kAvoidMs = 1000;
   static constexpr std::size_t kFreeRetries = 3;
 
@@ -84,6 +96,8 @@ class Cluster {
   Pool& pool_at(std::size_t endpoint, Codec codec) const noexcept {
     return *pools_[endpoint * kCodecs + static_cast<std::size_t>(codec)];
   }
+  Endpoint& add_endpoint(const config::Endpoint& configured);
+  void remove_unused();
   // HTTP/2 at this endpoint takes no upgrades: the waiter goes on in its HTTP/1 pool.
   void wait_for_http1(const Pool& http2, Waiter& waiter);
   std::size_t waiting_in_vain() const;
@@ -96,14 +110,43 @@ class Cluster {
   bool starves_another(const Pool& by) const;
 
   Environment& environment_;
+  const std::shared_ptr<const ClusterSpec> first_spec_;  // connections being made refer to it
   std::shared_ptr<const ClusterSpec> spec_;
   Balancer balancer_;
-  std::vector<Endpoint> endpoints_;
-  std::vector<std::unique_ptr<Pool>> pools_;  // kCodecs for each endpoint, in its order
-  std::size_t connections_ = 0;               // open and being opened
+  std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by slot; null: the slot is free
+  std::vector<std::unique_ptr<Pool>> pools_;          // kCodecs for each slot, null likewise
+  std::vector<Endpoint*> live_;                       // in the spec's order
+  std::size_t connections_ = 0;                       // open and being opened
   std::size_t active_ = 0;
   std::size_t retries_ = 0;
   std::uint64_t connection_numbers_ = 0;
+};
+
+// Keeps an endpoint there that may have gone from its cluster, for whoever names it later. The
+// cluster outlives it.
+class EndpointHold {
+ public:
+  EndpointHold() = default;
+  ~EndpointHold() { release(); }
+  EndpointHold(const EndpointHold&) = delete;
+  EndpointHold& operator=(const EndpointHold&) = delete;
+
+  void take(Cluster& cluster, std::size_t endpoint) noexcept {
+    release();
+    endpoint_ = cluster.endpoints_[endpoint].get();
+    ++endpoint_->holds;
+  }
+  void release() noexcept {
+    if (endpoint_ != nullptr) --endpoint_->holds;
+    endpoint_ = nullptr;
+  }
+  // Empty when nothing is held.
+  std::string_view text() const noexcept {
+    return endpoint_ == nullptr ? std::string_view{} : endpoint_->text;
+  }
+
+ private:
+  Endpoint* endpoint_ = nullptr;
 };
 
 }  // namespace proxy::upstream

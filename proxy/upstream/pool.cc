@@ -131,7 +131,7 @@ void Pool::connect_for_waiters() {
     if (!cluster_.may_connect(codec_)) return;
     ++cluster_.connections_;
     connecting_.push_back(
-        *new Connecting(environment_, endpoint_, cluster_.spec().connect, codec_, *this));
+        *new Connecting(environment_, endpoint_, cluster_.first_spec_->connect, codec_, *this));
   }
 }
 
@@ -232,6 +232,8 @@ void Pool::place(PooledConnection& connection) {
   connection.idle_.stop();
   if (connection.retiring_ || connection.connection().free_slots() == 0) {
     busy_.push_front(connection);
+  } else if (draining_) {
+    retire(connection);
   } else if (!connection.connection().idle()) {
     shared_.push_front(connection);
   } else if (idle_.size() >= spec.max_idle_per_endpoint) {
@@ -262,6 +264,15 @@ void Pool::retire(PooledConnection& connection) {
   connection.retiring_ = true;
   busy_.push_front(connection);
   connection.connection().begin_drain();
+}
+
+void Pool::set_draining(bool draining) {
+  if (draining == draining_) return;
+  draining_ = draining;
+  if (!draining) return;
+  for (auto* list : {&idle_, &shared_}) {
+    while (!list->empty()) retire(list->front());
+  }
 }
 
 void Pool::idle_too_long(PooledConnection& connection) {

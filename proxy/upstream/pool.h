@@ -112,6 +112,14 @@ class Pool final : private ConnectUser {
     return !waiters_.empty() && connecting_.empty() && idle_.empty() && shared_.empty() &&
            barren_.empty() && busy_.empty();
   }
+  // The endpoint has gone from its service, or is back: who waits is served still, and then each
+  // connection closes as its last request ends.
+  void set_draining(bool draining);
+  // Nothing of it is left.
+  bool unused() const noexcept {
+    return waiters_.empty() && connecting_.empty() && idle_.empty() && shared_.empty() &&
+           barren_.empty() && busy_.empty();
+  }
   // The endpoint's connections said that they take no upgrades.
   bool refuses_upgrades() const noexcept { return refuses_upgrades_; }
 
@@ -156,6 +164,7 @@ class Pool final : private ConnectUser {
   std::size_t slots_each_;                  // requests that a new connection is expected to take
   std::size_t unsettled_ = 0;               // connections whose peer has not said its settings yet
   bool refuses_upgrades_ = false;
+  bool draining_ = false;
   bool grants_nothing_ = false;  // what the peer said last: nothing is sent before it says otherwise
 };
 

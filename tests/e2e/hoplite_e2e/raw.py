@@ -243,9 +243,9 @@ class RawServer:
     the test when the server is stopped, but Closed does not: being hung up on is a part of the game.
     """
 
-    def __init__(self, script):
+    def __init__(self, script, host="127.0.0.1", port=0):
         self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server((host, port), backlog=128)
         self.port = self._listener.getsockname()[1]
         self.errors = []
         self.accepted = 0

@@ -56,8 +56,8 @@ class World:
         self._clients.append(client)
         return client
 
-    def raw_server(self, script):
-        server = RawServer(script)
+    def raw_server(self, script, host="127.0.0.1", port=0):
+        server = RawServer(script, host, port)
         self._servers.append(server)
         return server
 

@@ -29,7 +29,8 @@ TEST_CASE("unknown and repeated keys") {
        "app, service, other_tls, protocol, app_address, ports\n"},
       {"swapped letters", kBase + "stast: {}\n",
        "hoplite.yaml:2:1: stast: unknown key; did you mean \"stats\"? allowed: workload, inbound, "
-       "outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, workers\n"},
+       "outbound, interception, detection, dns, mtls, stats, agent, log, limits, timeouts, "
+       "workers\n"},
       {"right key in the wrong place", kBase + "log: {cert: x}\n",
        "hoplite.yaml:2:7: log.cert: unknown key; did you mean \"mtls.cert\"? allowed: access, "
        "format, level\n"},
@@ -37,7 +38,8 @@ TEST_CASE("unknown and repeated keys") {
        "hoplite.yaml:2:7: log.xyzzyplugh: unknown key; allowed: access, format, level\n"},
       {"a dotted path is no key", kBase + "log.level: info\n",
        "hoplite.yaml:2:1: log.level: unknown key; allowed: workload, "
-       "inbound, outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, "
+       "inbound, outbound, interception, detection, dns, mtls, stats, agent, log, limits, "
+       "timeouts, "
        "workers\n"},
       {"nor is a path of the table", "outbound: {\"services[].port\": 1, listen: \":1\"}\n",
        "hoplite.yaml:1:12: outbound.services[].port: unknown key; "
@@ -119,7 +121,8 @@ TEST_CASE("wrong types") {
        "service, other_tls, protocol, app_address, ports\n"},
       {"text for the whole", "hello\n",
        "hoplite.yaml:1:1: found \"hello\"; allowed: a map with the keys workload, inbound, "
-       "outbound, interception, detection, mtls, stats, agent, log, limits, timeouts, workers\n"},
+       "outbound, interception, detection, dns, mtls, stats, agent, log, limits, timeouts, "
+       "workers\n"},
       {"map for a scalar", kBase + "workers: {a: b}\n",
        "hoplite.yaml:2:10: workers: found a map; allowed: a whole number from 1 to 64\n"},
       {"nothing for a scalar", kBase + "workers:\n",
@@ -192,6 +195,7 @@ TEST_CASE("not YAML, or more than one") {
        "` stands in quotes, as in \"*:8000\"\n"},
       {"two documents", kBase + "---\nlog: {}\n",
        "hoplite.yaml:3:1: a second document; allowed: one a file\n"},
+      {"a comma where a key belongs", ", r", "hoplite.yaml:1:1: not YAML: no value can begin here\n"},
       {"a NUL", kBase + std::string("a\0b", 3),
        "hoplite.yaml:2:2: not text: a control character or invalid UTF-8\n"},
       {"Latin-1", kBase + "workload: {name: M\xfcller}\n",

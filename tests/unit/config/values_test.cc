@@ -60,6 +60,17 @@ TEST_CASE("counts and booleans are strict") {
   for (const auto* text : {"", "True", "yes", "on", "1", "off"}) CHECK_FALSE(parse_boolean(text));
 }
 
+TEST_CASE("name servers are addresses, with a port or without") {
+  for (const auto* good : {"10.0.0.10", "::1", "10.0.0.10:5353", "[fd00::53]:53"}) {
+    CHECK(parse_name_server(good) == good);
+  }
+  for (const auto* bad : {"", ":53", "localhost:53", "dns.example", "dns.example:53", "10.0.0.10:0",
+                          "[::1]", "10.0.0.10:65536", "1.2.3.4,5.6.7.8"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_name_server(bad).has_value());
+  }
+}
+
 TEST_CASE("listen addresses in all their forms") {
   const auto bare = parse_listen(":8000");
   REQUIRE(bare);

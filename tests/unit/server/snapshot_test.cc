@@ -2,6 +2,8 @@
 // Not the parsing (unit_config), not what the pieces do.
 #include "proxy/server/snapshot.h"
 
+#include <map>
+
 #include "tests/support/catch.h"
 #include "tests/support/certs.h"
 
@@ -31,8 +33,13 @@ config::Service service(std::string name, config::ServiceTlsMode mode) {
 struct Built {
   telemetry::Registry registry{1000};
   tls::TicketSecret tickets = tls::make_ticket_secret();
+  std::map<std::string, std::vector<config::IpAddress>> addresses;
+  std::shared_ptr<const Snapshot> before;
   std::expected<std::shared_ptr<const Snapshot>, std::string> build(const config::Config& config) {
-    return build_snapshot(config, 1, registry, tickets);
+    auto contexts = make_contexts(config, tickets);
+    if (!contexts) return std::unexpected(contexts.error());
+    const auto found = [this](const std::string& name) { return addresses[name]; };
+    return make_snapshot(config, std::move(*contexts), 1, found, registry, before.get());
   }
 };
 
@@ -138,4 +145,36 @@ TEST_CASE("a credential file that can't be used is named", "[unit]") {
   REQUIRE_FALSE(snapshot.has_value());
   CHECK(snapshot.error().find("web.crt") != std::string::npos);
   CHECK(snapshot.error().find('\n') == std::string::npos);
+}
+
+TEST_CASE("new addresses of a name change what they must and nothing else", "[unit]") {
+  Built built;
+  config::Config config;
+  config.inbound.app = endpoint("app.example:1");
+  config.inbound.app.host = "app.example";
+  config.inbound.app.addresses.clear();
+  config.outbound.services = {service("a", config::ServiceTlsMode::off),
+                              service("b", config::ServiceTlsMode::off)};
+  config.outbound.services[1].endpoints[0].host = "b.example";
+  config.outbound.services[1].endpoints[0].addresses.clear();
+  built.before = *built.build(config);
+  CHECK(built.before->inbound_clusters[0]->endpoints.empty());
+  CHECK(built.before->outbound_clusters[1]->endpoints.empty());
+
+  built.addresses["b.example"] = {{"10.0.0.1", config::Family::ipv4},
+                                  {"10.0.0.2", config::Family::ipv4}};
+  const auto after = *built.build(config);
+  CHECK(after->config == config);
+  REQUIRE(after->outbound_clusters[1]->endpoints.size() == 2);
+  CHECK(after->outbound_clusters[1]->endpoints[1].text == "10.0.0.2:1");
+  CHECK(after->outbound_clusters[1]->same_but_endpoints(*built.before->outbound_clusters[1]));
+  CHECK_FALSE(after->outbound_clusters[1]->same_as(*built.before->outbound_clusters[1]));
+  CHECK(after->outbound_clusters[0] == built.before->outbound_clusters[0]);
+  CHECK(after->inbound_clusters[0] == built.before->inbound_clusters[0]);
+  CHECK(after->to_app == built.before->to_app);
+  CHECK(after->passthrough == built.before->passthrough);
+  // An intercepted connection to the address is the service's.
+  const route::OriginalDestination to{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 2}, 1};
+  CHECK(after->outbound_routes.match_address(to).cluster == 1);
+  CHECK(built.before->outbound_routes.match_address(to).cluster == route::Plan::kNoCluster);
 }

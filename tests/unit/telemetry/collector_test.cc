@@ -293,6 +293,8 @@ TEST_CASE("every family of the list is in a scrape, and hoplite_series counts th
          tcp_cache);
   collector.registry().intern_rule("r");
   collector.set_certificate_expiry(1);
+  collector.set_dns_name("web.example", 2, std::chrono::system_clock::now());
+  collector.set_dns_endpoints({{"web:80", 2}});
   const std::string text = whole_text(collector.scrape());
   const auto samples = read_samples(text);
   CHECK(sum_of(samples, "hoplite_series") == static_cast<double>(samples.size()));
