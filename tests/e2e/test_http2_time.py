@@ -34,7 +34,7 @@ def front(world, address, protocol="http1", **more):
 def test_a_header_block_that_stops(world):
     """408 for the request; the connection can carry nothing more, and ends when it is idle."""
     sidecar, client = front(world, world.service().address,
-                            timeouts={"header": "300ms", "idle": "500ms"})
+                            timeouts={"header": "300ms", "idle": "3s"})
     client.send(h2.frame(HEADERS, END_STREAM, 1, GET))
     assert client.response(1).status == 408
     client.expect_end()
@@ -45,7 +45,7 @@ def test_a_header_block_that_stops(world):
 def test_a_header_block_in_drips(world):
     """Each byte is a sign of life, and prolongs nothing: neither the request nor the connection."""
     sidecar, client = front(world, world.service().address,
-                            timeouts={"header": "300ms", "idle": "500ms"})
+                            timeouts={"header": "300ms", "idle": "3s"})
     field = h2.literal("x-long", "a" * 15900)
     client.send(h2.frame(HEADERS, END_STREAM, 1, GET),
                 h2.frame(CONTINUATION, END_HEADERS, 1, length=len(field)))
@@ -66,7 +66,7 @@ def test_a_header_block_in_drips(world):
 
 def test_a_body_that_stops(world):
     """The stream ends by timeouts.body_idle, and no other one with it."""
-    sidecar, client = front(world, world.service().address, timeouts={"body_idle": "300ms"})
+    sidecar, client = front(world, world.service().address, timeouts={"body_idle": "2s"})
     stream = client.request(method="POST", path="/delay/60", end=False,
                             headers=[("content-length", "10")])
     client.send(h2.data(stream, b"abc"))
