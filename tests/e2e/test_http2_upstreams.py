@@ -76,6 +76,23 @@ def test_one_stream_at_a_time(world):
     assert front.metric("hoplite_http2_resets_total", side="upstream") == 0
 
 
+def test_no_stream_is_granted(world):
+    """MAX_CONCURRENT_STREAMS of 0: what had gone ahead of it is the server's to answer; who waits is
+    told in the time of a connect, and connections do not pile up."""
+    def script(wire, _number):
+        server = h2.Server(wire, {h2.MAX_CONCURRENT_STREAMS: 0})
+        server.expect_end(60)
+
+    front = Front(world, script, timeouts={"connect": "2s"})
+    streams = [front.client.request(**POST) for _ in range(5)]
+    for stream in streams[1:]:
+        assert front.client.response(stream).status == 503
+    assert front.client.message(streams[0]).headers is None
+    front.client.send(h2.rst_stream(streams[0]))
+    expect_ends(front.sidecar, {("503", "UF"): 4, ("0", "DC"): 1})
+    assert front.server.accepted == 2
+
+
 @pytest.mark.parametrize("last", [0, 1], ids=["none", "the first"])
 def test_goaway_early(world, last):
     """Requests above the last id are sent again, on a fresh connection to the only endpoint."""
