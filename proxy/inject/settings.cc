@@ -145,10 +145,14 @@ Setter quantity(std::string Settings::* field) {
   };
 }
 
-std::string_view set_status_port(Settings& out, const std::string& given) {
+bool is_free_port(std::string_view text) {
   static constexpr std::array<std::string_view, 5> kTaken{"15000", "15001", "15006", "15021",
                                                           "15090"};
-  if (!is_port(given) || std::find(kTaken.begin(), kTaken.end(), given) != kTaken.end()) {
+  return is_port(text) && std::find(kTaken.begin(), kTaken.end(), text) == kTaken.end();
+}
+
+std::string_view set_status_port(Settings& out, const std::string& given) {
+  if (!is_free_port(given)) {
     return "a port other than 15000, 15001, 15006, 15021 and 15090";
   }
   std::from_chars(given.data(), given.data() + given.size(), out.status_port);
@@ -370,6 +374,14 @@ std::expected<Settings, Problem> settings_for(const Stream& stream, const Worklo
           place_of(workload, name),
           fmt::format("{}: found {}; allowed: {}", name, config::quoted(found->second), allowed)));
     }
+  }
+  // What the sidecar would refuse to start with.
+  const auto port = workload.annotations.find("prometheus.io/port");
+  if (out.merge_metrics && port != workload.annotations.end() && !is_free_port(port->second)) {
+    return std::unexpected(
+        stream.problem(place_of(workload, port->first),
+                       fmt::format("{}: found {}; allowed: a port that is not the sidecar's own",
+                                   port->first, config::quoted(port->second))));
   }
   if (out.cert_secret.empty()) out.cert_secret = "hoplite." + workload.service_account();
   return out;

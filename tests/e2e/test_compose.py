@@ -1,4 +1,4 @@
-"""docker/compose.yaml without an engine: each service's own command, in a namespace as its container.
+"""docker/compose.yaml without an engine: each service's own command, in a network namespace.
 
 What an engine would add is made here: two networks, names, users, capabilities, the volume.
 Not the image (test_image.py): the programs are this build's, and a test service stands for podinfo.
@@ -74,8 +74,8 @@ class Composition(cluster.Cluster):
             limits.append("--bounding-set=" + ",".join(["-all", *kept]))
         if "no-new-privileges:true" in service.get("security_opt", []):
             limits.append("--no-new-privs")
-        return [shutil.which("ip"), "netns", "exec", self.pod_of(name).name, shutil.which("setpriv"),
-                *limits, "env", f"PATH={self.path}", *map(self._placed, command)]
+        return [shutil.which("ip"), "netns", "exec", self.pod_of(name).name,
+                shutil.which("setpriv"), *limits, "env", f"PATH={self.path}", *map(self._placed, command)]
 
     def _placed(self, text):
         """The volume `certs` is a folder of the test."""

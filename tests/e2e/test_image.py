@@ -1,7 +1,7 @@
 """The image of docker/Dockerfile, built without a daemon, and what runs from its root.
 
-Once whole, which compiles everything and takes minutes; and once, in every run, from its second stage
-on, with the program of this build in the place of the one that the first stage would have made.
+Once whole, which compiles everything and takes minutes; and once, in every run, from its second
+stage on, with the program of this build in the place of what the first stage would have made.
 """
 
 import fcntl

@@ -31,7 +31,8 @@ class App(http.server.BaseHTTPRequestHandler):
         type(self).seen.append((self.path, self.client_address[0], dict(self.headers)))
         if self.path == "/slow":
             self.release.wait(seconds(60))
-        answer = {"status": 500 if self.path == "/broken" else 302 if self.path == "/moved" else 200,
+        status = 500 if self.path == "/broken" else 302 if self.path == "/moved" else 200
+        answer = {"status": status,
                   "type": "text/plain; version=0.0.4; charset=utf-8", "headers": {},
                   "body": b"app\n", "missing": 0}
         if self.path == "/metrics":
@@ -131,7 +132,8 @@ def test_it_listens_where_istio_does(pod):
     addresses = {line.split()[3] for line in listening.splitlines()}
     for port in (15001, 15006, 15020, 15021, 15090):
         assert {f"0.0.0.0:{port}", f"[::]:{port}"} <= addresses, addresses
-    assert {one for one in addresses if one.endswith(":15000")} == {"127.0.0.1:15000", "[::1]:15000"}
+    assert {one for one in addresses if one.endswith(":15000")} == {
+        "127.0.0.1:15000", "[::1]:15000"}
     assert pod.get(15021, "/healthz/ready")[0] == 200
     assert pod.get(15021, "/healthz/ready", host=f"[{pod.pod.v6}]")[0] == 200
     assert pod.get(15000, "/stats/prometheus")[0] == 200
