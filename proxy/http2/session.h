@@ -67,6 +67,8 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   virtual void stream_closed(SessionStream& stream, std::uint32_t code) = 0;
   // The outgoing half is framed.
   virtual void end_framed(SessionStream& stream) = 0;
+  // SETTINGS of the peer, not an acknowledgement.
+  virtual void settings_came() {}
 
   // Tells the user what waits in the stream's tell_ members and in `in`.
   virtual void deliver(SessionStream& stream) = 0;
@@ -75,8 +77,6 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   // What the end of the connection, `why`, means to one stream.
   virtual Error lost_stream(const SessionStream&, Error why) const noexcept { return why; }
   virtual void tell_closed(Error why) = 0;
-  // SETTINGS of the peer, not an acknowledgement.
-  virtual void settings_came() {}
   // The turn's end: all is told and flushed. Not when the connection is over.
   virtual void turn_ended() = 0;
   virtual std::unique_ptr<SessionStream> make_stream() = 0;
