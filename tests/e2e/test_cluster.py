@@ -56,6 +56,8 @@ def lab(module_world):
         # Permissive, so that there is something to see of clients without a sidecar too.
         made.server_sidecar = made.sidecar("server", made.config(
             server_workload(), made.server_identity, "permissive",
+            # TLS that begins later than that meets the banner of a server that speaks first.
+            detection={"eager_after": "1s"},
             stats={"listen": "*:15090", "source_security_policy": "verified"}), made.server)
         made.client_sidecar = made.sidecar("client", made.config(
             client_workload(), made.client_identity, "strict"), made.client)

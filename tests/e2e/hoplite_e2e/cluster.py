@@ -89,8 +89,7 @@ class Cluster(pods.Lab):
                 "outbound": {"listen": "*:15001", "unknown_host": "passthrough",
                              "services": self.services()},
                 "mtls": self.mtls(identity, mode), "stats": {"listen": "*:15090"},
-                # On a busy machine clients that do speak first are not always that soon.
-                "detection": {"eager_after": "500ms"}, "log": {"access": "all"}, **more}
+                "log": {"access": "all"}, **more}
 
 
 def echo(connection, _peer):
