@@ -229,8 +229,7 @@ TEST_CASE("no server there is a failure too", "[unit]") {
   }
   REQUIRE(fixture.run_until([&] { return answer.has_value(); }, 60s));
   INFO(answer->error);
-  CHECK(
-      (answer->outcome == LookupOutcome::server_failure || answer->outcome == LookupOutcome::timeout));
+  CHECK(answer->outcome != LookupOutcome::resolved);
 }
 
 TEST_CASE("a hundred lookups at a time, and destruction among them", "[unit]") {
