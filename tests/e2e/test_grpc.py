@@ -1,14 +1,13 @@
 """gRPC calls of every kind, many and large: without a proxy, through one sidecar, through two."""
 
-import asyncio
+import concurrent.futures
 import os
 import queue
 
 import grpc
 import pytest
 
-from hoplite_e2e.calls import (HOST, REQUESTS, WAYS, Way, check_calls, raw_call, status_of,
-                               wait_messages)
+from hoplite_e2e.calls import REQUESTS, WAYS, Way, check_calls, raw_call, status_of, wait_messages
 from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.topology import inbound_config, outbound_config, podinfo_at
 
@@ -117,22 +116,16 @@ def test_compression_is_left_alone(way, channel):
             assert sidecar.metrics().total(family) < 5000
 
 
+# With the blocking API and its threads: Debian's grpc.aio may hang at the end of asyncio.run() when
+# many calls end at once (https://github.com/grpc/grpc/pull/40989).
+
+
 def test_ten_thousand_calls_on_one_connection(two, sanitized):
     wanted = 1000 if sanitized else 10_000
-
-    async def run():
-        async with grpc.aio.insecure_channel(
-                two.target, options=[("grpc.default_authority", HOST)]) as channel:
-            call = channel.unary_unary(ECHO + "Echo")
-            left = iter(range(wanted))
-
-            async def worker():
-                for number in left:
-                    assert await call(b"%d" % number, timeout=limit()) == b"%d" % number
-
-            await asyncio.gather(*(worker() for _ in range(50)))
-
-    asyncio.run(run())
+    with two.channel() as channel, concurrent.futures.ThreadPoolExecutor(50) as workers:
+        call = channel.unary_unary(ECHO + "Echo")
+        texts = [b"%d" % number for number in range(wanted)]
+        assert list(workers.map(lambda text: call(text, timeout=limit()), texts)) == texts
     two.check({0: wanted}, (wanted, wanted))
     for sidecar in two.sidecars:
         assert sidecar.metrics().total("hoplite_connections_accepted_total") == 1
@@ -141,27 +134,21 @@ def test_ten_thousand_calls_on_one_connection(two, sanitized):
 def test_a_thousand_streams_at_once(two, sanitized):
     """All of them are open, and have got a message, before the first one ends."""
     wanted = 200 if sanitized else 1000
-
-    async def run():
-        async with grpc.aio.insecure_channel(
-                two.target, options=[("grpc.default_authority", HOST)]) as channel:
-            call = channel.stream_stream(ECHO + "Chat")
-            calls = [call(timeout=limit()) for _ in range(wanted)]
-
-            async def talk(number, text):
-                await calls[number].write(text)
-                assert await calls[number].read() == text
-
-            for text in (b"first", b"second"):
-                await asyncio.gather(*(talk(number, text) for number in range(wanted)))
-            for sidecar in two.sidecars:
-                assert sidecar.metrics().total("hoplite_requests_in_flight") == wanted
-            await asyncio.gather(*(each.done_writing() for each in calls))
+    with two.channel() as channel:
+        call = channel.stream_stream(ECHO + "Chat")
+        feeds = [feed() for _ in range(wanted)]
+        calls = [call(ours, timeout=seconds(300)) for _, ours in feeds]
+        for text in (b"first", b"second"):
+            for items, _ in feeds:
+                items.put(text)
             for each in calls:
-                assert await each.read() == grpc.aio.EOF
-                assert await each.code() == grpc.StatusCode.OK
-
-    asyncio.run(run())
+                assert next(each) == text
+        for sidecar in two.sidecars:
+            assert sidecar.metrics().total("hoplite_requests_in_flight") == wanted
+        for items, _ in feeds:
+            items.put(None)
+        for each in calls:
+            assert list(each) == [] and each.code() == grpc.StatusCode.OK
     two.check({0: wanted}, (2 * wanted, 2 * wanted))
 
 
