@@ -66,7 +66,7 @@ class Log {
 // were suppressed. One thread; `kind` is a small enumeration of the caller's.
 class RateLimitedLog {
  public:
-  static constexpr std::size_t kMaxKinds = 32;
+  static constexpr std::size_t kMaxKinds = 40;
 
   RateLimitedLog(Log& log, std::uint32_t burst, std::uint64_t interval_us)
       : log_(log), burst_(burst), interval_us_(interval_us) {}

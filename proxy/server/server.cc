@@ -189,7 +189,7 @@ std::expected<void, StartError> Server::State::start_workers(const config::Confi
     telemetry::Shard& shard = collector_.add_shard();
     shards_.push_back(&shard);
     workers_.push_back(
-        std::make_unique<Worker>(index, snapshot_, shard, access_log_.add_producer(shard), log_,
+        std::make_unique<Worker>(snapshot_, shard, access_log_.add_producer(shard), log_,
                                  [this] { loop_.post([this] { worker_drained(); }); }));
   }
   const std::array<std::pair<telemetry::Direction, const config::ListenAddress*>, 2> listeners = {{

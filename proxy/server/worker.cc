@@ -26,11 +26,10 @@ std::uint64_t random_seed() {
 }
 }  // namespace
 
-Worker::Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
+Worker::Worker(std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
                telemetry::AccessLog::Producer& access_log, telemetry::Log& log,
                std::function<void()> on_drained)
-    : index_(index),
-      shard_(shard),
+    : shard_(shard),
       rate_limited_log_(log, 5, 10'000'000),
       request_ids_(random_seed()),
       upstream_http2_(shard, telemetry::Side::upstream),

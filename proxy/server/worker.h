@@ -33,7 +33,7 @@ class Worker {
  public:
   // `on_drained` is called once, on the worker's thread, when begin_drain was asked for and the
   // last connection has gone.
-  Worker(unsigned index, std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
+  Worker(std::shared_ptr<const Snapshot> snapshot, telemetry::Shard& shard,
          telemetry::AccessLog::Producer& access_log, telemetry::Log& log,
          std::function<void()> on_drained);
   // After the thread has ended (join()), or without having started.
@@ -110,7 +110,6 @@ class Worker {
   void finish();
   void run();
 
-  const unsigned index_;
   net::Loop loop_;  // first: everything below may hold on to it
   telemetry::Shard& shard_;
   telemetry::RateLimitedLog rate_limited_log_;

@@ -2,10 +2,17 @@
 // ones. Never more connections on their way than the requests waiting for one can need.
 #include "proxy/upstream/pool.h"
 
+#include "proxy/http/fault.h"
 #include "proxy/http1/client_connection.h"
 #include "proxy/upstream/handshake.h"
 
 namespace proxy::upstream {
+namespace {
+
+// The rate-limited line for endpoints that do not speak HTTP/2; the server's end before it.
+constexpr std::size_t kNotHttp2Line = 32;
+
+}  // namespace
 
 PooledConnection::PooledConnection(Pool& pool, std::unique_ptr<net::Transport> transport)
     : environment_(pool.environment_),
@@ -65,6 +72,14 @@ void PooledConnection::on_available(http::ClientConnection&) {
 
 void PooledConnection::on_closed(http::ClientConnection&, Error why) {
   if (pool_ == nullptr) return;
+  // Not a word of HTTP/2 came (RFC 9113 3.4): there is no falling back, so it is said.
+  if (http2_ != nullptr && !http2_->settings_received() &&
+      (why.code == Code::bad_response || why.code == Code::upstream_closed)) {
+    environment_.log.warning(kNotHttp2Line, environment_.loop.now_us(),
+                             "upstream {} does not speak HTTP/2 ({}); say protocol: http1 where "
+                             "its service is configured",
+                             pool_->endpoint_.text, http::details_of(why));
+  }
   if (why.code == Code::upstream_tls) pool_->refused(*this);
   pool_->lost(*this);
 }

@@ -150,6 +150,8 @@ def test_a_server_that_does_not_speak_http2(world):
         check_calls(sidecar, {("200", seen, "14"): 1})
     line = way.sidecars[1].wait_line(r'"flags":"UPE","details":"upstream_protocol_error"').string
     assert server.address in line
+    way.sidecars[1].wait_line(
+        rf"upstream {server.address} does not speak HTTP/2 \(.*protocol: http1", "stderr")
 
 
 # --- how a server says it ------------------------------------------------------------------------
