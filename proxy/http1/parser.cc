@@ -43,6 +43,15 @@ Fault read_version(std::string_view text, http::Version& version) noexcept {
   return major_only || both ? Fault::unknown_version : Fault::invalid_version;
 }
 
+// Of three words none is HTTP/1's: perhaps a broken preface of HTTP/2, whose sender would take an
+// answer in HTTP/1 for frames (RFC 9113 3.4: the connection is closed, nothing need be said). What
+// has at least a version, such as RTSP/1.0, or a path is refused in words.
+bool is_foreign(std::string_view method, std::string_view target,
+                std::string_view version) noexcept {
+  return !http::is_known_method(method) && target.find('/') == std::string_view::npos &&
+         target != "*" && version.find('/') == std::string_view::npos;
+}
+
 bool persists(http::Version version, const http::HopFacts& hop) noexcept {
   if (hop.close) return false;
   return version == http::Version::http11 || hop.keep_alive;
@@ -192,7 +201,9 @@ Fault RequestParser::read_start_line(std::size_t& fields_offset) {
     if (c < 0x21 || c > 0x7e) return Fault::target_character;
   }
   if (target.empty()) return Fault::invalid_start_line;
-  const Fault version = read_version(line.substr(last + 1), head_.version);
+  const std::string_view version_text = line.substr(last + 1);
+  if (is_foreign(method, target, version_text)) return Fault::not_http;
+  const Fault version = read_version(version_text, head_.version);
   if (version != Fault::none) return version;
   if (method == "CONNECT") return Fault::connect_method;
   if (!http::is_known_method(method)) return Fault::unknown_method;

@@ -78,6 +78,18 @@ def test_access_log(world):
 # --- detection ------------------------------------------------------------------------------------
 
 
+def test_a_broken_preface_is_not_answered_in_http1(world):
+    """Whoever sent it reads frames (RFC 9113 3.4); what is at all like HTTP/1 is answered in it."""
+    sidecar = inbound(world, world.service().address)
+    client = world.client(sidecar.inbound)
+    client.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
+    client.expect_end()
+    client = world.client(sidecar.inbound)
+    client.send(b"INVALID / PREFACE\r\n\r\n")
+    assert client.read_response().status == 400
+    expect_ends(sidecar, {("0", "DPE"): 1, ("400", "DPE"): 1})
+
+
 def test_the_preface_byte_by_byte(world):
     sidecar = inbound(world, world.service().address)
     wire = world.client(sidecar.inbound)

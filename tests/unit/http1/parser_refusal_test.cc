@@ -45,6 +45,23 @@ TEST_CASE("hostile requests are refused with their code and fault, in any pieces
   }
 }
 
+TEST_CASE("a first line without a word of HTTP's gets no answer", "[unit]") {
+  for (const std::string line :
+       {"INVALID CONNECTION PREFACE", "SSH 2.0 hello", "some words more"}) {
+    const std::string raw = line + "\r\n\r\n";
+    CAPTURE(line);
+    CHECK(parse_requests(raw, {}).code == Code::not_http);
+    CHECK(parse_requests(raw, every_byte(raw)).code == Code::not_http);
+    CHECK(reply_status(Code::not_http) == 0);
+  }
+  // Each of these has something of a request, and is refused in words.
+  for (const std::string line : {"GET CONNECTION PREFACE", "INVALID / PREFACE", "INVALID * PREFACE",
+                                 "DESCRIBE rtsp://a/b RTSP/1.0", "INVALID CONNECTION HTTP/9"}) {
+    CAPTURE(line);
+    CHECK(reply_status(parse_requests(line + "\r\n\r\n", {}).code) >= 400);
+  }
+}
+
 TEST_CASE("heads past a limit are 431", "[unit]") {
   http1::Limits limits;
   limits.head_bytes = 200;
