@@ -1,5 +1,5 @@
-// The app's probes and lifecycle hooks as Istio's agent is told of them (ISTIO_KUBE_APP_PROBERS): text to values.
-// Not the probing (server/).
+// The app's probes and lifecycle hooks as Istio's agent is told of them (ISTIO_KUBE_APP_PROBERS):
+// text to values. Not the probing (server/).
 #pragma once
 
 #include <chrono>

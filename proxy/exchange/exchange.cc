@@ -218,8 +218,8 @@ bool Exchange::may_retry(const Error& why) {
       attempt_.lost_race() &&
       (unseen || (why.replay == Replay::if_idempotent && http::is_idempotent(head_.method)));
   if (!elsewhere && !again && !attempt_.refused()) return false;
-  // Its connection is being closed, and had not looked at it (RFC 9113 6.8): it only moves on, which
-  // costs no endpoint anything twice. The budget is for the others.
+  // Its connection is being closed, and had not looked at it (RFC 9113 6.8): it only moves on,
+  // which costs no endpoint anything twice. The budget is for the others.
   if (unseen && why.code == Code::upstream_closed) return true;
   retrying_ = cluster_->retry_started();
   return retrying_;

@@ -35,7 +35,7 @@ struct FetchResult {
   bool connected = false;
   std::uint16_t status = 0;  // 0: no complete head came in time
   std::string content_type;
-  bool encoded = false;  // gzip and the like, though nobody asked for it
+  bool encoded = false;   // gzip and the like, though nobody asked for it
   std::string body;       // at most max_body
   bool complete = false;  // the body's end was seen, and it fitted
   bool serving = false;   // grpc_health

@@ -165,8 +165,7 @@ Result<PooledConnection*> Cluster::acquire(std::size_t endpoint, Codec codec, Wa
   return nullptr;
 }
 
-void Cluster::adopt(std::size_t endpoint, Codec client,
-                    std::unique_ptr<net::Transport> transport) {
+void Cluster::adopt(std::size_t endpoint, Codec client, std::unique_ptr<net::Transport> transport) {
   pool_at(endpoint, codec_for(client)).adopt(std::move(transport));
 }
 

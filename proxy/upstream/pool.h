@@ -165,7 +165,8 @@ class Pool final : private ConnectUser {
   std::size_t unsettled_ = 0;               // connections whose peer has not said its settings yet
   bool refuses_upgrades_ = false;
   bool draining_ = false;
-  bool grants_nothing_ = false;  // what the peer said last: nothing is sent before it says otherwise
+  bool grants_nothing_ =
+      false;  // what the peer said last: nothing is sent before it says otherwise
 };
 
 }  // namespace proxy::upstream

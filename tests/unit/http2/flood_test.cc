@@ -74,7 +74,7 @@ TEST_CASE("floods of cheap frames", "[http2]") {
       {FloodKind::priority, "", priority(3, 0)},
       {FloodKind::priority, "", frame(FrameType::priority_update, 0, 0, be(1, 4) + "u=1")},
       {FloodKind::goaway, open, goaway(0, ErrorCode::no_error)},
-      {FloodKind::extension, "", frame(static_cast<FrameType>(0xa), 0, 0, "12345")},   // ALTSVC
+      {FloodKind::extension, "", frame(static_cast<FrameType>(0xa), 0, 0, "12345")},    // ALTSVC
       {FloodKind::extension, open, frame(static_cast<FrameType>(0xc), 0, 1, "12345")},  // ORIGIN
       {FloodKind::extension, open, frame(static_cast<FrameType>(0xfa), 0xff, 1)},
   };

@@ -239,10 +239,11 @@ spec:
   - args: ["{", "]", '#', "\"}"]
     name: d
 # the last word)"},
-    Manifest{"tabs",
-             "apiVersion: v1\t\nkind: Pod \t # comment\nmetadata:\t\n  annotations:\t{a:\tb,\tc:\t'd'"
-             "\t}\t\nspec:  \t\n  containers:\t# c\n  - name:\ta\t\n    livenessProbe:\t{tcpSocket:"
-             "\t{port:\t1}}\n"},
+    Manifest{
+        "tabs",
+        "apiVersion: v1\t\nkind: Pod \t # comment\nmetadata:\t\n  annotations:\t{a:\tb,\tc:\t'd'"
+        "\t}\t\nspec:  \t\n  containers:\t# c\n  - name:\ta\t\n    livenessProbe:\t{tcpSocket:"
+        "\t{port:\t1}}\n"},
     Manifest{"explicit keys", R"(? apiVersion
 : v1
 ? kind

@@ -1,5 +1,5 @@
-// Pools of HTTP/2 connections: how many streams a peer grants, and what becomes of who waits for one.
-// Not the codec's own slots: tests/unit/http2/client_connection_test.cc.
+// Pools of HTTP/2 connections: how many streams a peer grants, and what becomes of who waits for
+// one. Not the codec's own slots: tests/unit/http2/client_connection_test.cc.
 #include "tests/unit/http2/frames.h"
 #include "tests/unit/upstream/rig.h"
 
@@ -34,9 +34,9 @@ struct H2Rig : ClusterRig {
         std::count_if(callers.begin(), callers.end(), [](auto& c) { return c->ready(); }));
   }
   std::size_t failed(Code code) const {
-    return static_cast<std::size_t>(
-        std::count_if(callers.begin(), callers.end(),
-                      [&](auto& c) { return c->failures == 1 && c->why.code == code; }));
+    return static_cast<std::size_t>(std::count_if(callers.begin(), callers.end(), [&](auto& c) {
+      return c->failures == 1 && c->why.code == code;
+    }));
   }
   // One connection without a stream, and its peer grants none.
   TcpPeer& make_barren() {
