@@ -183,13 +183,13 @@ def lie(query):
     yield query.id + bytes(4000)
 
 
-@pytest.mark.parametrize("number", range(10))
-def test_hostile_replies_harm_nothing(world, name_server, number):
+@pytest.mark.parametrize("which", [slice(0, 4), slice(4, 7), slice(7, 10)])
+def test_hostile_replies_harm_nothing(world, name_server, which):
     places = Places(world, 1)
     name_server.answer = at(places.hosts[0])
     sidecar = started(world, places.config(name_server))
     assert get(world, sidecar).status == 200
-    name_server.answer = lambda query: [list(lie(query))[number]]
+    name_server.answer = lambda query: list(lie(query))[which]
     name_server.wait_asked(3)
     name_server.answer = at(places.hosts[0])
     before = lookups(sidecar, "resolved")

@@ -41,7 +41,8 @@ def test_an_early_end_is_no_endless_wait(inner):
     ("echo up; exec tail -f /dev/null", "ended with -15"),
     ("tail -f /dev/null & trap 'kill $!; echo x.cc:1: runtime error: y >&2; exit 0' TERM;"
      "echo up; wait", "runtime error: y"),
-    ("echo 'WARNING: ThreadSanitizer: data race' >&2; echo up", "data race"),
+    ("tail -f /dev/null & trap 'kill $!; exit 0' TERM;"
+     "echo 'WARNING: ThreadSanitizer: data race' >&2; echo up; wait", "data race"),
 ])
 def test_how_a_process_ends_is_judged(inner, script, fault):
     shell(inner, script).wait_line("up")

@@ -124,10 +124,10 @@ def image(request, build_dir):
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         build = Builder(folder)
-        make_base(build, folder)
         whole = request.param == "whole"
         dockerfile, context = ((ROOT / "docker/Dockerfile", ROOT) if whole else
                                second_stage(build_dir, folder))
+        make_base(build, folder)
         build("build", "--isolation", "chroot", "--pull-never", "--layers", "--build-arg",
               f"BASE={BASE}", "-f", dockerfile, "-t", IMAGE, context, timeout=60 * MINUTES)
         described = json.loads(build("inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
