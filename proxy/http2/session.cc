@@ -217,7 +217,8 @@ void Session::on_eof() {
   if (phase_ == Phase::closed) return;
   if (phase_ == Phase::open) {
     if (!dying_) deliver_all();
-    fail_streams(lost_error({}));
+    lose(lost_error({}), close_reason_);
+    return;
   }
   close_now(close_reason_);
 }
@@ -227,8 +228,7 @@ void Session::on_closed(Error why) {
   eof_ = true;
   if (phase_ == Phase::open) {
     if (!dying_) deliver_all();
-    fail_streams(lost_error(why));
-    close_now(lost_error(why));
+    lose(lost_error(why), lost_error(why));
     return;
   }
   close_now(close_reason_);
@@ -249,8 +249,8 @@ void Session::flush() {
     transport_->write(std::move(out_));
   }
   if (sent != 0 && !dying_) {
-    fail_streams(make_error(Code::system, proxy::Side::local));
-    close_now(make_error(Code::system, proxy::Side::local));
+    const Error why = make_error(Code::system, proxy::Side::local);
+    lose(why, why);
     return;
   }
   note_stalls();
@@ -303,9 +303,8 @@ void Session::on_stall_timer() {
   if (written_ != left_) {
     if (now - moved_ms_ >= limit) {
       observer().on_flood(FloodKind::zero_window);
-      fail_streams(lost_error({}));
       transport_->abort_on_close();
-      close_now(lost_error({}));
+      lose(lost_error({}), lost_error({}));
       return;
     }
     oldest = moved_ms_;
@@ -401,8 +400,8 @@ void Session::check_end() {
   }
   if (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0 &&
       leaving_.empty() && ready_.empty() && out_.empty()) {
-    fail_streams(lost_error({}));
     begin_lingering(close_reason_);
+    fail_streams(lost_error({}));
   }
 }
 
@@ -431,6 +430,12 @@ void Session::close_now(Error why) {
   resume();
 }
 
+// Closed first: who is told may want another connection at once, and must not get this one.
+void Session::lose(Error streams, Error connection) {
+  close_now(connection);
+  fail_streams(streams);
+}
+
 void Session::on_end_timer() {
   if (phase_ == Phase::lingering) {
     close_now(close_reason_);
@@ -451,8 +456,7 @@ void Session::on_ping_timer() {
     return;
   }
   if (std::exchange(ping_pending_, true)) {
-    fail_streams(lost_error({}));
-    close_now(lost_error({}));
+    lose(lost_error({}), lost_error({}));
     return;
   }
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kKeepalivePing.data());

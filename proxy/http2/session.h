@@ -136,6 +136,7 @@ class Session : private net::TransportUser, private net::Flushable, private net:
   // Ends every stream, says GOAWAY if that is possible at once, and closes.
   void abort_session(Error why);
   void close_now(Error why);
+  void lose(Error streams, Error connection);
   void set_draining() noexcept { draining_ = true; }
   void resume() { loop_.at_turn_end(*this); }
   void dirty() { loop_.mark_dirty(*this); }

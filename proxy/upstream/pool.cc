@@ -138,6 +138,10 @@ PooledConnection* Pool::take_from(IntrusiveList<PooledConnection>& list, const W
 }
 
 void Pool::wait(Waiter& waiter) {
+  // Nobody waited yet: the time to wait begins now, and not when the streams went.
+  if (waiters_.empty() && barren()) {
+    barren_.front().idle_.start(cluster_.spec().connect.connect_timeout);
+  }
   waiters_.push_back(waiter);
 }
 
@@ -207,10 +211,14 @@ void Pool::learn(PooledConnection& connection) {
   grants_nothing_ = limit == 0;
   slots_each_ = grants_nothing_ ? kUsualSlots : limit;
   refuses_upgrades_ = !connection.takes_upgrades();
-  if (refuses_upgrades_) move_upgrades_away();
+  if (refuses_upgrades_) move_upgrades_away(connection);
 }
 
-void Pool::move_upgrades_away() {
+void Pool::move_upgrades_away(PooledConnection& because) {
+  // Room for their connections is not made by closing this one: the caller goes on with it.
+  because.barren_ = false;
+  because.idle_.stop();
+  busy_.push_front(because);
   waiters_.for_each([this](Waiter& waiter) {
     if (waiter.upgrade) cluster_.wait_for_http1(*this, waiter);
   });
@@ -247,7 +255,7 @@ void Pool::place(PooledConnection& connection) {
   connection.idle_.stop();
   if (connection.retiring_ || connection.connection().free_slots() == 0) {
     busy_.push_front(connection);
-  } else if (draining_) {
+  } else if (draining_ && waiters_.empty()) {
     retire(connection);
   } else if (!connection.connection().idle()) {
     shared_.push_front(connection);
@@ -322,9 +330,10 @@ void Pool::refused(PooledConnection& connection) {
 
 void Pool::lost(PooledConnection& connection) {
   // Whoever says no settings speaks no HTTP/2, and nobody would hand this pool's upgrades out.
-  if (connection.counted_unsettled_) move_upgrades_away();
+  if (connection.counted_unsettled_) move_upgrades_away(connection);
   // One that served nobody was as good as none: else the next would be opened at once, for ever.
-  const bool served = connection.connection().streams_opened() > 0;
+  // One that we gave up ourselves says nothing to those who wait for another.
+  const bool served = connection.retiring_ || connection.connection().streams_opened() > 0;
   close(connection);
   if (!served && !waiters_.empty()) {
     fail_waiters(slots_each_, make_error(Code::connect_failed, Side::upstream));
@@ -334,6 +343,7 @@ void Pool::lost(PooledConnection& connection) {
 }
 
 void Pool::close(PooledConnection& connection) {
+  ASSERT(connection.pool_ == this);
   connection.unlink();
   connection.pool_ = nullptr;
   connection.idle_.stop();

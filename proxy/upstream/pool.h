@@ -137,7 +137,7 @@ class Pool final : private ConnectUser {
   Waiter* next_waiter(const PooledConnection& connection);
   void add(std::unique_ptr<net::Transport> transport);
   void learn(PooledConnection& connection);
-  void move_upgrades_away();
+  void move_upgrades_away(PooledConnection& because);
   void hand_out(PooledConnection& connection);
   void place(PooledConnection& connection);
   void place_barren(PooledConnection& connection);

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from hoplite_e2e import http2 as h2
+from hoplite_e2e.deadline import seconds
 from hoplite_e2e.front import free_address
 from hoplite_e2e.ledger import expect_ends, wait_idle
 from hoplite_e2e.raw import Closed
@@ -90,6 +91,29 @@ def test_no_stream_is_granted(world):
     assert front.client.message(streams[0]).headers is None
     front.client.send(h2.rst_stream(streams[0]))
     expect_ends(front.sidecar, {("503", "UF"): 4, ("0", "DC"): 1})
+    assert front.server.accepted == 2
+
+
+def test_a_lost_connection_gets_no_second_chance(world):
+    """What waited there is sent again on another one, although this one has free streams."""
+    gate = threading.Event()
+
+    def script(wire, number):
+        server = h2.Server(wire)
+        if number > 0:
+            rest(server)
+        streams = [server.next_request() for _ in range(3)]
+        for stream in streams[:2]:
+            server.respond(stream)
+        assert gate.wait(seconds(30))
+
+    front = Front(world, script)
+    streams = [front.client.request(authority=HOST) for _ in range(3)]
+    for stream in streams[:2]:
+        assert front.client.response(stream).status == 200
+    gate.set()
+    assert front.client.response(streams[2]).status == 200
+    expect_ends(front.sidecar, {("200", "-"): 3})
     assert front.server.accepted == 2
 
 
