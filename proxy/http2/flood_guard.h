@@ -35,6 +35,8 @@ class FloodGuard {
   // An RST_STREAM of ours for a fault of the peer, or because it opened too many streams.
   bool provoked_reset(std::uint64_t now_ms) noexcept { return provoked_.take(now_ms); }
   bool refused_stream(std::uint64_t now_ms) noexcept { return refused_.take(now_ms); }
+  // A request of ours: its server may end it with an RST_STREAM (RFC 9113 8.1).
+  void sent_request() noexcept { resets_.earn(1); }
   // A DATA frame of ours: it may be answered with WINDOW_UPDATEs.
   void sent_data() noexcept;
 

@@ -87,6 +87,7 @@ bool Session::submit_request(SessionStream& stream, const HeadWriter& head, bool
   if (id < 0) return false;
   stream.id = id;
   opened(stream);
+  guard_.sent_request();
   return true;
 }
 
