@@ -31,6 +31,8 @@ class Splice final : public Reapable {
   static std::unique_ptr<Splice> make(Loop& loop, const TcpTransport& first,
                                       const TcpTransport& second, SpliceUser& user);
   ~Splice() override;
+  // What this thread's splices hold beyond a descriptor for each of their sockets: the pipes.
+  static std::size_t extra_descriptors() noexcept;
   void start();
   // Both peers are told by RST when this is destroyed.
   void abort_on_close() noexcept;

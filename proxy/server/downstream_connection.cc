@@ -99,17 +99,18 @@ void DownstreamConnection::start_deadline(std::chrono::milliseconds wanted) {
 
 void DownstreamConnection::timed_out() {
   const bool began = !first_bytes_.empty();
-  if (draining_) {
-    close();
-  } else if (state_ == State::sniffing && began) {
+  if (state_ == State::sniffing && began) {
     become_tcp();  // bytes that could still be anything, and no more of them
   } else if (state_ == State::versioning && began) {
     codec_ = upstream::Codec::http1;
     begin_http();  // where the request's time is found to be over
   } else {
     const bool opening_tls = state_ == State::hello || state_ == State::handshaking;
-    worker_.shard().add(telemetry::Counter::timeouts, 1,
-                        opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
+    // Who said nothing and is sent away by a drain has not been idle for too long.
+    if (opening_tls || !draining_) {
+      worker_.shard().add(telemetry::Counter::timeouts, 1,
+                          opening_tls ? telemetry::Timeout::tls : telemetry::Timeout::idle);
+    }
     if (state_ == State::hello) {
       fail_hello(tls::Failure::timeout);
     } else if (state_ == State::handshaking) {

@@ -131,7 +131,6 @@ class DownstreamConnection final : public net::Reapable,
   const telemetry::Direction direction_;
   std::unique_ptr<net::Transport> transport_;           // until the codec or tunnel owns it
   std::unique_ptr<http::ServerConnection> connection_;  // serving
-  std::shared_ptr<const exchange::Rules> rules_;        // what tunnel_ was made by
   std::unique_ptr<tunnel::Tunnel> tunnel_;              // perhaps before it is sure to be TCP
   net::Transport* secure_ = nullptr;  // the TLS transport, wherever it is owned now
   Chain first_bytes_;                 // while detecting

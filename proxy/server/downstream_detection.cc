@@ -31,7 +31,11 @@ std::span<const std::byte> copy_front(const Chain& bytes, std::array<std::byte, 
 
 void DownstreamConnection::on_bytes(Chain bytes) {
   if (state_ == State::closed) return;
-  first_bytes_.append(std::move(bytes));
+  if (first_bytes_.empty()) {
+    first_bytes_ = std::move(bytes);  // nearly always all that is needed
+  } else {
+    first_bytes_.append_compact(worker_.loop().chunks(), std::move(bytes));
+  }
   detect();
 }
 

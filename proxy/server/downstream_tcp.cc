@@ -161,20 +161,19 @@ bool DownstreamConnection::may_pass() {
 bool DownstreamConnection::make_tunnel() {
   if (tunnel_ != nullptr) return true;
   if (!may_pass()) return false;
-  rules_ = worker_.rules(direction_);
-  const auto snapshot = std::static_pointer_cast<const Snapshot>(rules_->snapshot);
+  const auto rules = worker_.rules(direction_);
+  const auto snapshot = std::static_pointer_cast<const Snapshot>(rules->snapshot);
   const route::Plan& to = tcp_plan();
   tunnel::Plan plan;
   plan.direction = direction_;
-  plan.keep = snapshot;
   plan.frame = snapshot->exchange_frame;
   plan.idle = snapshot->config.timeouts.tunnel_idle;
   plan.verified_policy =
       snapshot->config.stats.source_security_policy == config::SourcePolicy::verified;
   if (to.original) {
-    plan.cluster = cluster(*rules_, to);
+    plan.cluster = cluster(*rules, to);
   } else if (to.cluster != route::Plan::kNoCluster) {
-    plan.cluster = rules_->clusters[to.cluster];
+    plan.cluster = rules->clusters[to.cluster];
   }
   telemetry::Shard& shard = worker_.shard();
   plan.destination =
@@ -209,6 +208,7 @@ void DownstreamConnection::on_tunnel_connected(tunnel::Tunnel&) {
     return;
   }
   if (!first_bytes_.empty()) return;
+  if (draining_) return;  // the grace that runs goes on
   // Both are silent, as TCP may be for long.
   const auto idle = worker_.snapshot().config.timeouts.tunnel_idle;
   if (idle.count() == 0) {

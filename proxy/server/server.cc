@@ -280,7 +280,8 @@ void Server::State::reject(telemetry::Reload what, std::string problems) {
 
 // All or nothing: whatever is wrong keeps the present state, with a line for each problem.
 void Server::State::reload(telemetry::Reload what) {
-  if (names_.waiting()) {
+  // Before the first snapshot is made, too: files may change meanwhile.
+  if (snapshot_ == nullptr || names_.waiting()) {
     reload_due_[static_cast<std::size_t>(what)] = true;
     return;
   }

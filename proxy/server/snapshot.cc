@@ -138,7 +138,7 @@ std::shared_ptr<const Snapshot> make_snapshot(const config::Config& config, Cont
       {},
       nullptr,
       nullptr,
-      telemetry::exchange_frame(filter::own_metadata(config)),
+      std::make_shared<const std::string>(telemetry::exchange_frame(filter::own_metadata(config))),
   });
   snapshot->passthrough = same_or_new(common_spec(config), before ? before->passthrough : nullptr);
   snapshot->to_app = same_or_new(app_spec(config), before ? before->to_app : nullptr);

@@ -42,7 +42,8 @@ struct Snapshot : Contexts {
   // What leads to original destinations: without endpoints, which each connection brings along.
   std::shared_ptr<const upstream::ClusterSpec> to_app;
   std::shared_ptr<const upstream::ClusterSpec> passthrough;
-  std::string exchange_frame;  // our metadata, as raw TCP peers are told it
+  // Our metadata, as raw TCP peers are told it. Tunnels outlive snapshots.
+  std::shared_ptr<const std::string> exchange_frame;
 };
 
 // Reads the credential files; the error is one line that names file and cause.

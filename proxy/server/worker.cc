@@ -73,7 +73,9 @@ void Worker::join() {
 void Worker::set_snapshot(std::shared_ptr<const Snapshot> snapshot) {
   loop_.post([this, snapshot = std::move(snapshot)]() mutable {
     if (finished_) return;
+    const bool reloaded = snapshot_->generation != snapshot->generation;
     apply(std::move(snapshot));
+    if (!reloaded) return;  // other addresses: nothing that connections are judged by
     connections_.for_each([](DownstreamConnection& connection) { connection.snapshot_changed(); });
   });
 }
@@ -169,7 +171,8 @@ bool Worker::has_room() const {
   const std::size_t upstream = std::max<std::size_t>(clients, shard_.gauge(kUpstream.first));
   const std::size_t all = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, own_descriptors_);
   const std::size_t spare = std::min(kSpareDescriptors, all / 4);
-  return (clients + upstream) * snapshot_->config.workers <= all - spare;
+  const std::size_t mine = clients + upstream + net::Splice::extra_descriptors();
+  return mine * snapshot_->config.workers <= all - spare;
 }
 
 // Where it was going, when that is not this listener. Inbound under TPROXY the local address says
@@ -226,7 +229,9 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
 }
 
 void Worker::downstream_closed() {
-  for (const auto& port : ports_) port->retry();
+  // Who is asked first has the place; in turns, or one direction would starve the other.
+  for (std::size_t i = 0; i < ports_.size(); ++i) ports_[(turn_ + i) % ports_.size()]->retry();
+  ++turn_;
   if (draining_ && ports_.empty() && connections_.empty()) finish();
 }
 

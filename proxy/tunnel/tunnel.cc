@@ -86,7 +86,7 @@ void Tunnel::on_connected(upstream::Connecting&, std::unique_ptr<net::Transport>
   if (exchanges(*transport)) {
     upstream_peer_.expected = true;
     auto exchange =
-        std::make_unique<PeerExchange>(std::move(transport), plan_.frame, upstream_peer_);
+        std::make_unique<PeerExchange>(std::move(transport), *plan_.frame, upstream_peer_);
     upstream_exchange_ = exchange.get();
     transport = std::move(exchange);
   }
@@ -148,7 +148,7 @@ void Tunnel::on_closed(Error) {
 std::unique_ptr<net::Transport> Tunnel::exchange_with(std::unique_ptr<net::Transport> downstream) {
   downstream_peer_.expected = true;
   auto exchange =
-      std::make_unique<PeerExchange>(std::move(downstream), plan_.frame, downstream_peer_);
+      std::make_unique<PeerExchange>(std::move(downstream), *plan_.frame, downstream_peer_);
   downstream_exchange_ = exchange.get();
   return exchange;
 }

@@ -24,10 +24,9 @@ namespace proxy::tunnel {
 // Where a tunnel goes and what is known of it before its first byte.
 struct Plan {
   telemetry::Direction direction = telemetry::Direction::inbound;
-  std::shared_ptr<const void> keep;            // what `frame` points into
   std::shared_ptr<upstream::Cluster> cluster;  // null: nowhere, it is refused (BlackHoleCluster)
   telemetry::DestinationRef destination;
-  std::string_view frame;  // ours, for a peer that exchanges metadata
+  std::shared_ptr<const std::string> frame;  // ours, for a peer that exchanges metadata
   std::chrono::milliseconds idle{0};
   bool verified_policy = false;  // source: say what was verified, rather than Istio's "unknown"
 };
