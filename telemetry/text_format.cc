@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "telemetry/utf8.h"
 
@@ -34,9 +35,11 @@ class Line {
   explicit Line(std::string_view rest) : rest_(rest) {}
 
   bool is_fine() {
+    const auto before = rest_.size();
     skip_blanks();
     if (rest_.empty()) return true;
-    return take('#') ? comment() : sample();
+    if (take('#')) return comment();
+    return rest_.size() == before && sample();  // Prometheus takes a blank for part of the name
   }
 
  private:
@@ -78,8 +81,8 @@ class Line {
     if (!help && word != "TYPE") return true;
     skip_blanks();
     if (!name(true)) return false;
-    skip_blanks();
     if (help) return is_utf8(rest_);
+    if (!take(' ') && !take('\t')) return false;  // one, and no more
     static constexpr std::array<std::string_view, 5> kTypes{"counter", "gauge", "histogram",
                                                             "summary", "untyped"};
     return std::find(kTypes.begin(), kTypes.end(), rest_) != kTypes.end();
@@ -126,12 +129,17 @@ class Line {
     return false;
   }
 
+  // As Go's ParseFloat: NaN has no sign.
   static bool is_number(std::string_view word) {
-    if (word.starts_with('+')) word.remove_prefix(1);
+    if (word.starts_with('+')) {
+      word.remove_prefix(1);
+      if (word.starts_with('-') || word.starts_with('n') || word.starts_with('N')) return false;
+    }
     double number = 0;
     const auto* end = word.data() + word.size();
     const auto [stop, error] = std::from_chars(word.data(), end, number);
-    return stop == end && error == std::errc();
+    if (stop != end || error != std::errc()) return false;
+    return !std::isnan(number) || word.size() == 3;
   }
 
   std::string_view rest_;
