@@ -319,5 +319,7 @@ def test_key_updates_of_a_client_that_reads_nothing(world):
     """Each asks for an answer; they must not pile up without end."""
     strict = Strict(world)
     flood = tls.KeyUpdates(strict.port, strict.authority.issue("default", "client"))
-    assert flood.send(300_000) < 300_000, "all were taken"
+    # More than the kernel's buffers hold of them while the server does not get to read.
+    most = 2_000_000
+    assert flood.send(most) < most, "all were taken"
     assert strict.client(strict.authority.issue("default", "other")).request().status == 200
