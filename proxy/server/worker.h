@@ -129,7 +129,7 @@ class Worker {
   std::shared_ptr<const Snapshot> snapshot_;
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;
-  std::size_t turn_ = 0;  // which of them is retried first
+  std::size_t turn_ = 0;                             // which of them is retried first
   IntrusiveList<DownstreamConnection> connections_;  // owned: each reaps itself when it ends
   net::Timer ports_timer_;                           // until the ports close, draining
   net::Timer lag_timer_;
