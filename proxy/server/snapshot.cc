@@ -26,6 +26,7 @@ upstream::ClusterSpec common_spec(const config::Config& config) {
   spec.http2.max_concurrent_streams = static_cast<std::uint32_t>(config.limits.http2_streams);
   spec.http2.ping_interval = config.timeouts.http2_keepalive;
   spec.http2.write_stall_timeout = config.timeouts.body_idle;
+  spec.http1_advice = "list it in outbound.services with protocol: http1";
   return spec;
 }
 
@@ -33,6 +34,7 @@ upstream::ClusterSpec app_spec(const config::Config& config) {
   auto spec = common_spec(config);
   spec.name = "app";
   spec.protocol = config.inbound.protocol;
+  spec.http1_advice = "set --inbound-protocol http1 (inbound.protocol: http1)";
   return spec;
 }
 
@@ -54,6 +56,7 @@ upstream::ClusterSpec service_spec(const config::Config& config, const config::S
   spec.balance = service.balance;
   spec.protocol = service.protocol;
   spec.upgrade = service.upgrade;
+  spec.http1_advice = "set protocol: http1 for its service";
   if (service.tls.mode == config::ServiceTlsMode::mutual) {
     spec.connect.tls = client;
     spec.connect.sni = service.tls.sni.empty() ? mesh_sni(service) : service.tls.sni;

@@ -31,7 +31,8 @@ struct ClusterSpec {
   config::Balance balance = config::Balance::round_robin;
   ConnectSpec connect;
   config::Protocol protocol = config::Protocol::automatic;
-  bool upgrade = false;  // HTTP/1 requests go over HTTP/2
+  bool upgrade = false;           // HTTP/1 requests go over HTTP/2
+  std::string_view http1_advice;  // how an operator gets HTTP/1 spoken, for the log; a literal
   std::size_t max_connections = 1024;
   std::size_t max_pending = 1024;
   std::size_t max_idle_per_endpoint = 1024;

@@ -76,9 +76,8 @@ void PooledConnection::on_closed(http::ClientConnection&, Error why) {
   if (http2_ != nullptr && !http2_->settings_received() &&
       (why.code == Code::bad_response || why.code == Code::upstream_closed)) {
     environment_.log.warning(kNotHttp2Line, environment_.loop.now_us(),
-                             "upstream {} does not speak HTTP/2 ({}); say protocol: http1 where "
-                             "its service is configured",
-                             pool_->endpoint_.text, http::details_of(why));
+                             "upstream {} does not speak HTTP/2 ({}); {}", pool_->endpoint_.text,
+                             http::details_of(why), pool_->cluster_.spec().http1_advice);
   }
   if (why.code == Code::upstream_tls) pool_->refused(*this);
   pool_->lost(*this);

@@ -151,7 +151,7 @@ def test_a_server_that_does_not_speak_http2(world):
     line = way.sidecars[1].wait_line(r'"flags":"UPE","details":"upstream_protocol_error"').string
     assert server.address in line
     way.sidecars[1].wait_line(
-        rf"upstream {server.address} does not speak HTTP/2 \(.*protocol: http1", "stderr")
+        rf"upstream {server.address} does not speak HTTP/2 \(.*inbound\.protocol: http1", "stderr")
 
 
 # --- how a server says it ------------------------------------------------------------------------

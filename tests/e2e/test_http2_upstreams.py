@@ -335,15 +335,45 @@ def test_response_that_disagrees_with_its_length(world, length, body):
     wait_idle(front.sidecar)
 
 
+def speaks_http1(wire, _number):
+    """And takes the preface of HTTP/2 for a request, as such servers do."""
+    while not wire.read_until(b"\r\n\r\n").startswith(b"PRI "):
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    wire.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+def advice_for(sidecar, server):
+    """What the log says to do about an endpoint that speaks HTTP/1 alone."""
+    return sidecar.wait_line(rf"upstream {server.address} does not speak HTTP/2 \(.*\); (.*)$",
+                             "stderr").group(1)
+
+
 def test_an_endpoint_that_speaks_http1(world):
     """Prior knowledge was wrong: 502, not a hang."""
-    def script(wire, _number):
-        wire.read_until(b"\r\n\r\n")
-        wire.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-
-    front = Front(world, script)
+    front = Front(world, speaks_http1)
     assert front.client.ask(authority=HOST).status in (502, 503)
     wait_idle(front.sidecar)
+
+
+def test_what_is_said_of_an_app_that_speaks_http1(world):
+    """The flag that goes with --from and --to; with it the app answers."""
+    server = world.raw_server(speaks_http1)
+    flags = ["--from", "127.0.0.1:0", "--to", server.address, "--stats-listen", "127.0.0.1:0"]
+    sidecar = world.hoplite(arguments=flags)
+    assert h2.Client(world.client(sidecar.inbound)).ask(authority=HOST).status in (502, 503)
+    advice = advice_for(sidecar, server)
+    assert "--inbound-protocol http1" in advice and "inbound.protocol: http1" in advice
+    sidecar = world.hoplite(arguments=[*flags, "--inbound-protocol", "http1"])
+    assert h2.Client(world.client(sidecar.inbound)).ask(authority=HOST).status == 200
+
+
+def test_what_is_said_of_a_service_that_speaks_http1(world):
+    server = world.raw_server(speaks_http1)
+    sidecar = world.hoplite(outbound_config(podinfo_at(server.address)))
+    assert h2.Client(world.client(sidecar.outbound)).ask(authority=HOST).status in (502, 503)
+    assert "protocol: http1 for its service" in advice_for(sidecar, server)
+    sidecar = world.hoplite(outbound_config(podinfo_at(server.address, protocol="http1")))
+    assert h2.Client(world.client(sidecar.outbound)).ask(authority=HOST).status == 200
 
 
 def test_an_endpoint_that_is_not_there(world):
