@@ -10,7 +10,8 @@ using upstream::Codec;
 
 namespace {
 
-constexpr unsigned kStreams = 3;  // SETTINGS_MAX_CONCURRENT_STREAMS
+constexpr unsigned kStreams = 3;   // SETTINGS_MAX_CONCURRENT_STREAMS
+constexpr unsigned kUpgrades = 8;  // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 3)
 const std::string kNoStreams = settings({{kStreams, 0}});
 const std::string kOk = block({{":status", "200"}});
 
@@ -39,11 +40,11 @@ struct H2Rig : ClusterRig {
     }));
   }
   // One connection without a stream, and its peer grants none.
-  TcpPeer& make_barren() {
+  TcpPeer& make_barren(const std::string& at_first = settings()) {
     make();
     ask(1);
     TcpPeer& server = peer(0);
-    server.send(settings() + headers(1, kOk));
+    server.send(at_first + headers(1, kOk));
     REQUIRE(until([&] { return callers[0]->response.notes.ends == 1; }));
     callers.clear();
     server.take();
@@ -170,4 +171,43 @@ TEST_CASE("a GOAWAY together with the settings sends who waits to another connec
   rig.peer(1).send(settings());
   REQUIRE(rig.until([&] { return rig.ready() == 3; }));
   CHECK(rig.accepted() == 2);
+}
+
+// Closing it for that would be the second time, or while it is still used.
+TEST_CASE("at the limit, an upgrade goes on in the place of the connection that takes none",
+          "[unit]") {
+  H2Rig rig;
+  rig.spec.max_connections = 1;
+  const bool barren = GENERATE(false, true);
+  if (barren) {
+    rig.make_barren(settings({{kUpgrades, 1}})).close();
+    REQUIRE(rig.until([&] { return rig.open() == 0; }));
+  } else {
+    rig.make();
+  }
+  Caller upgrade(rig);
+  upgrade.upgrade = true;
+  REQUIRE(upgrade.ask(0, Codec::http2));
+  TcpPeer& server = rig.peer(barren ? 1 : 0);
+  SECTION("by its settings") {
+    server.send(settings());
+  }
+  SECTION("and no requests either") {
+    server.send(kNoStreams);
+  }
+  SECTION("by its end, without a word") {
+    server.close();
+  }
+  REQUIRE(rig.until([&] { return upgrade.ready(); }));
+  CHECK(rig.open() == 1);
+  upgrade.finish(rig.peer(barren ? 2 : 1));
+  // It was counted out once: there is a place, and only one.
+  Caller other(rig);
+  REQUIRE(other.ask(0, Codec::http1));
+  CHECK(other.ready());
+  rig.ask(1);
+  rig.fixture.settle(5);
+  CHECK(rig.open() == 1);
+  CHECK(rig.ready() == 0);
+  CHECK(upgrade.failures == 0);
 }
