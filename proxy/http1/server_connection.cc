@@ -323,9 +323,9 @@ void ServerConnection::Slot::send_end(http::HeaderMap trailers) {
   ASSERT(c.answer_ == Answer::body || c.phase_ == Phase::closed);
   if (c.phase_ == Phase::closed) return;
   if (!c.outbox_.end(std::move(trailers))) {
-    // Less than Content-Length said: the client must see a cut.
-    c.slot_.user.cut();
-    c.fail(make_error(Code::system, Side::local));
+    // Not what Content-Length said: the client must see a cut, and the user hears of it.
+    c.broke_promise_ = true;
+    c.loop_.mark_dirty(c);
     return;
   }
   c.answer_ = Answer::ended;
@@ -360,6 +360,10 @@ void ServerConnection::flush() {
 void ServerConnection::run_at_turn_end() {
   if (phase_ == Phase::closed) {
     if (!std::exchange(told_owner_, true)) owner_.on_closed(*this, close_reason_);
+    return;
+  }
+  if (broke_promise_) {
+    fail(make_error(Code::system, Side::local));
     return;
   }
   const std::size_t discarded = outbox_.take_discarded();

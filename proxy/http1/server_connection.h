@@ -146,8 +146,9 @@ class ServerConnection final : public http::ServerConnection,
   bool continued_ = false;
   bool body_seen_ = false;
   bool request_complete_ = false;
-  bool cut_by_close_ = false;  // only RST tells this response's cut from its end
-  bool owes_end_ = false;      // an Upgrade's on_end waits for the answer: see stream.h
+  bool cut_by_close_ = false;   // only RST tells this response's cut from its end
+  bool broke_promise_ = false;  // the answer's body was not as long as its head said
+  bool owes_end_ = false;       // an Upgrade's on_end waits for the answer: see stream.h
   bool tunnel_ = false;
   bool must_close_ = false;
   bool draining_ = false;

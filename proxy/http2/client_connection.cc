@@ -169,11 +169,11 @@ void ClientConnection::end_head(SessionStream& stream, bool end_stream) {
   slot.head_complete = true;
   slot.tell_head = true;
   slot.tell_end = end_stream;
-  const bool bodiless = slot.head_request || slot.head.status == 204 || slot.head.status == 304;
   if (!slot.upgrade.empty() && slot.head.status < 300) {
     begin_tunnel(slot);
   } else {
-    slot.length_known = bodiless || slot.head.body.kind == http::BodyLength::Kind::known;
+    // None is none: of HEAD, of 204 and 304, and of "content-length: 0".
+    slot.length_known = slot.head.body.kind != http::BodyLength::Kind::unknown;
     slot.length = slot.head.body.bytes;
   }
 }

@@ -70,3 +70,14 @@ def test_answers_without_a_body(world):
         assert client.request(method="HEAD" if status == 200 else "GET", target=target
                               ).status == status
     expect_ends(sidecar, {("200", "-"): 2, ("204", "-"): 1, ("304", "-"): 1})
+
+
+def test_a_body_after_a_length_of_nothing(world):
+    """Neither does the client get it, nor is the request forgotten."""
+    def answer(server, stream):
+        server.respond(stream, body=b"hello", headers=[("content-length", "0")])
+
+    client, _, sidecar = front(world, answer)
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"hello" not in client.read_to_end()
+    expect_ends(sidecar, {("200", "UPE"): 1})

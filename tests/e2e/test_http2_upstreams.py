@@ -321,7 +321,7 @@ def test_malformed_response(world, head):
     expect_ends(front.sidecar, {("502", "UPE"): 1, ("200", "-"): 1})
 
 
-@pytest.mark.parametrize("length, body", [("5", b"1234"), ("5", b"123456")])
+@pytest.mark.parametrize("length, body", [("5", b"1234"), ("5", b"123456"), ("0", b"1")])
 def test_response_that_disagrees_with_its_length(world, length, body):
     def script(wire, _number):
         server = h2.Server(wire)

@@ -182,6 +182,7 @@ TEST_CASE("a body shorter or longer than promised is a cut", "[unit]") {
     rig.request().data("hello!");
   }
   rig.request().end();
+  CHECK(rig.request().notes.resets == 1);
   CHECK(rig.client->gone());
   CHECK(rig.closed());
   CHECK(rig.got().find("hello!") == std::string::npos);
