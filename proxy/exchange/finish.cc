@@ -142,8 +142,9 @@ void Exchange::finish(http::Wire wire) {
   telemetry::Shard& shard = environment_.filters.shard;
   shard.add(telemetry::Counter::bytes, wire.received, scope_.direction, telemetry::Way::received);
   shard.add(telemetry::Counter::bytes, wire.sent, scope_.direction, telemetry::Way::sent);
-  telemetry::record(shard, facts, pool_.live(), downstream_->series);
+  // The line first: who sees a request counted knows that its line was judged by the mode of then.
   environment_.access_log.push(facts);
+  telemetry::record(shard, facts, pool_.live(), downstream_->series);
   environment_.loop.reap_pooled(*this);
 }
 

@@ -124,6 +124,7 @@ def test_off_and_on_by_reload(world):
     sidecar = world.hoplite(config)
     client = world.client(sidecar.inbound)
     client.request(target="/status/500")
+    sidecar.wait_total("istio_requests_total", 1)  # its line was judged before it was counted
     sidecar.reload({**config, "log": ALL})
     poll_until(lambda: sidecar.metrics().total("hoplite_reloads_total", result="accepted") == 1,
                "reloaded")
