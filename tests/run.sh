@@ -94,7 +94,7 @@ end_to_end() {
   local pytest=("${fixed[@]}" "$python" -B -m pytest --build-dir "$PWD/build/$1" -q)
   "${pytest[@]}" tests/e2e -m "$markers" -n "$(($(nproc) + 1))" -k "$expression" \
     --basetemp "build/$1/e2e" --junitxml "build/$1/e2e.xml" --durations 5 || status=$?
-  [ $status = 1 ] || return $status
+  [ "$status" = 1 ] || return "$status"
   (cd tests/e2e && "$python" -B ../again.py "$OLDPWD/build/$1/e2e.xml" "${pytest[@]}" \
     --basetemp "$OLDPWD/build/$1/e2e-again")
 }
