@@ -104,10 +104,11 @@ class Server::State {
   std::expected<void, StartError> start_workers(const config::Config& config);
   std::expected<void, StartError> start_stats(const config::ListenAddress& listen,
                                               StatsListener::Pages pages, std::string_view what);
-  void handle_signals();
+  void handle(int signal, std::function<void()> what);
   void watch_files(const config::Config& config);
   std::expected<config::Config, std::string> wanted(telemetry::Reload what) const;
   void reload(telemetry::Reload what);
+  void reload_what_is_due();
   void reject(telemetry::Reload what, std::string problems);
   void take(telemetry::Reload what, const config::Config& config, const Contexts& contexts);
   void set_snapshot(const config::Config& config, const Contexts& contexts,
@@ -139,7 +140,7 @@ class Server::State {
   net::FileWatch watch_;
   std::vector<std::string> watched_;
   NameRefresh names_;
-  std::array<bool, 2> reload_due_{};  // by Reload: asked for while another waited for names
+  std::array<bool, 2> reload_due_{};  // by Reload: asked for while names were waited for
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
@@ -148,15 +149,19 @@ class Server::State {
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
   watch_files(config);  // before they are read
+  // It would end us. What it asks for while names are waited for is done when we have started.
+  handle(SIGHUP, [this] { reload(telemetry::Reload::configuration); });
   bool found_out = false;
   names_.follow(names_in(config), config.dns.servers, [&found_out] { found_out = true; });
   while (!found_out) loop_.run_once(true);
   const auto contexts = make_contexts(config, tickets_);
   if (!contexts) return std::unexpected(StartError{contexts.error(), {}});
-  reload_due_ = {};  // files that changed during the wait have just been read
+  // Certificate files that changed during the wait have just been read; the configuration has not.
+  reload_due_[static_cast<std::size_t>(telemetry::Reload::certificates)] = false;
   set_snapshot(config, *contexts, 1);
   // Signals first: from the moment a port is open, whoever started us may ask us to leave.
-  handle_signals();
+  handle(SIGTERM, [this] { terminate(); });
+  handle(SIGINT, [this] { terminate(); });
   if (auto started = start_workers(config); !started) return started;
   if (config.stats.listen.is_set()) {
     auto started = start_stats(config.stats.listen, StatsListener::Pages::all, "stats");
@@ -181,6 +186,7 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
     worker->set_own_descriptors(process ? process->open_fds : 0);
     worker->start();
   }
+  reload_what_is_due();
   return {};
 }
 
@@ -233,13 +239,8 @@ std::expected<void, StartError> Server::State::start_stats(const config::ListenA
   return {};
 }
 
-void Server::State::handle_signals() {
-  const auto on = [this](int number, std::function<void()> what) {
-    signals_.push_back(std::make_unique<net::Signal>(loop_, number, std::move(what)));
-  };
-  on(SIGTERM, [this] { terminate(); });
-  on(SIGINT, [this] { terminate(); });
-  on(SIGHUP, [this] { reload(telemetry::Reload::configuration); });
+void Server::State::handle(int signal, std::function<void()> what) {
+  signals_.push_back(std::make_unique<net::Signal>(loop_, signal, std::move(what)));
 }
 
 int Server::State::run() {
@@ -297,13 +298,17 @@ void Server::State::reload(telemetry::Reload what) {
   }
   const auto names = names_in(*config);
   const auto servers = config->dns.servers;
-  names_.follow(
-      names, servers, [this, what, config = std::move(*config), contexts = std::move(*contexts)] {
-        take(what, config, contexts);
-        for (const auto due : {telemetry::Reload::configuration, telemetry::Reload::certificates}) {
-          if (std::exchange(reload_due_[static_cast<std::size_t>(due)], false)) reload(due);
-        }
-      });
+  names_.follow(names, servers,
+                [this, what, config = std::move(*config), contexts = std::move(*contexts)] {
+                  take(what, config, contexts);
+                  reload_what_is_due();
+                });
+}
+
+void Server::State::reload_what_is_due() {
+  for (const auto due : {telemetry::Reload::configuration, telemetry::Reload::certificates}) {
+    if (std::exchange(reload_due_[static_cast<std::size_t>(due)], false)) reload(due);
+  }
 }
 
 void Server::State::take(telemetry::Reload what, const config::Config& config,

@@ -1,8 +1,10 @@
 """Endpoints that are names: followed by DNS while requests go on, and what bad name servers do."""
 
 import json
+import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -223,6 +225,31 @@ def test_a_reload_to_a_name_and_to_other_name_servers_loses_nothing(world, name_
     # 503 where the name server takes longer than a reload waits.
     assert load.lost == [] and set(load.answers) <= {200, 503}
     assert sidecar.metrics().total("hoplite_reloads_total", result="accepted") == 2
+
+
+def test_a_reload_that_comes_before_the_first_answer(world, name_server):
+    """SIGHUP while the start waits for names: neither its end nor lost."""
+    places = Places(world, 2)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def late(query):
+        asked.set()
+        assert go_on.wait(seconds())
+        return at(places.hosts[0])(query)
+
+    name_server.answer = late
+    sidecar = world.hoplite(places.config(name_server), wait_ready=False)
+    assert asked.wait(seconds())
+    # Both are there when it looks: whichever it sees first.
+    sidecar.signal(signal.SIGSTOP)
+    sidecar.reload(outbound_config(podinfo_at(f"{places.hosts[1]}:{places.port}"), workers=1,
+                                   **name_server.section()))
+    go_on.set()
+    poll_until(lambda: name_server.asked, "the name server has answered")
+    sidecar.signal(signal.SIGCONT)
+    sidecar.wait_ready()
+    sidecar.wait_total("hoplite_reloads_total", 1, result="accepted")
+    poll_until(lambda: get(world, sidecar).body == places.hosts[1].encode(), "the new endpoint")
 
 
 def test_check_asks_nobody(world, name_server):

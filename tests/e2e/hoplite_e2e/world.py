@@ -34,11 +34,15 @@ class World:
         return self._keep(TestService(self.service_binary, name, self.folder / f"{name}.record",
                                       threads))
 
-    def hoplite(self, config=None, name="sidecar", arguments=None, env=None):
-        """A hoplite that is ready. It must exit 0 on SIGTERM when the test is over."""
+    def hoplite(self, config=None, name="sidecar", arguments=None, env=None, wait_ready=True):
+        """A hoplite that is ready, unless that is not waited for.
+
+        It must exit 0 on SIGTERM when the test is over.
+        """
         process = self._keep(Hoplite(self.hoplite_binary, self._name(name), config, self.folder,
                                      arguments, env, wait_ready=False))
-        process.wait_ready()
+        if wait_ready:
+            process.wait_ready()
         return process
 
     def kill(self, process):
