@@ -27,8 +27,7 @@ void close_pipe(std::array<int, 2>& pipe) {
   }
 }
 
-constexpr std::size_t kPipeEnds = 4;
-thread_local std::size_t extra = 0;
+thread_local std::size_t pipe_ends = 0;  // of this thread's splices
 
 bool open_pipe(std::array<int, 2>& pipe) {
   if (::pipe2(pipe.data(), O_NONBLOCK | O_CLOEXEC) != 0) return false;
@@ -69,18 +68,18 @@ std::unique_ptr<Splice> Splice::make(Loop& loop, const TcpTransport& first,
     if (uv_poll_init(loop.uv(), &node->handle, node->fd) != 0) std::terminate();
     splice->nodes_[i] = node;
   }
-  extra += kPipeEnds;
+  pipe_ends += kPipeEnds;
   splice->forth_.from = splice->back_.to = splice->nodes_[0];
   splice->forth_.to = splice->back_.from = splice->nodes_[1];
   return splice;
 }
 
-std::size_t Splice::extra_descriptors() noexcept {
-  return extra;
+std::size_t Splice::open_pipe_ends() noexcept {
+  return pipe_ends;
 }
 
 Splice::~Splice() {
-  if (nodes_[0] != nullptr) extra -= kPipeEnds;
+  if (nodes_[0] != nullptr) pipe_ends -= kPipeEnds;
   for (Node* node : nodes_) {
     if (node == nullptr) continue;
     const int fd = node->fd;

@@ -31,8 +31,9 @@ class Splice final : public Reapable {
   static std::unique_ptr<Splice> make(Loop& loop, const TcpTransport& first,
                                       const TcpTransport& second, SpliceUser& user);
   ~Splice() override;
-  // What this thread's splices hold beyond a descriptor for each of their sockets: the pipes.
-  static std::size_t extra_descriptors() noexcept;
+  // What each holds beyond a descriptor for each of its sockets, and all of this thread's together.
+  static constexpr std::size_t kPipeEnds = 4;
+  static std::size_t open_pipe_ends() noexcept;
   void start();
   // Both peers are told by RST when this is destroyed.
   void abort_on_close() noexcept;

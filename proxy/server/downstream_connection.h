@@ -81,6 +81,7 @@ class DownstreamConnection final : public net::Reapable,
   std::shared_ptr<upstream::Cluster> cluster(const exchange::Rules& rules,
                                              const route::Plan& plan) override;
   // tunnel::TunnelOwner
+  bool may_splice() override;
   void on_tunnel_connected(tunnel::Tunnel& tunnel) override;
   void on_destination_spoke(tunnel::Tunnel& tunnel, const Chain& first) override;
   void on_tunnel_ended(tunnel::Tunnel& tunnel) override;

@@ -202,6 +202,10 @@ void DownstreamConnection::become_tcp() {
   tunnel_->join(std::move(transport_));
 }
 
+bool DownstreamConnection::may_splice() {
+  return worker_.may_splice();
+}
+
 void DownstreamConnection::on_tunnel_connected(tunnel::Tunnel&) {
   if (state_ == State::adopting) {
     adopt_eager_connection();

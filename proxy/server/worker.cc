@@ -161,18 +161,30 @@ void Worker::Port::on_accept_failed(int error) {
       std::strerror(error));
 }
 
-// Who is connected shall be served: accepting stops while there is still a descriptor for each
-// client's upstream connection, and some for scrapers and reloads. The workers share evenly.
-bool Worker::has_room() const {
+Worker::DescriptorShare Worker::descriptor_share(std::size_t clients) const {
   constexpr telemetry::GaugeCell<> kUpstream(telemetry::Gauge::upstream_connections_open);
-  const std::size_t clients = connections_.size() + 1;
-  rlimit limit{};
-  if (clients == 1 || draining_ || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
   const std::size_t upstream = std::max<std::size_t>(clients, shard_.gauge(kUpstream.first));
+  const std::size_t used = clients + upstream + net::Splice::open_pipe_ends();
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = RLIM_INFINITY;
   const std::size_t all = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, own_descriptors_);
   const std::size_t spare = std::min(kSpareDescriptors, all / 4);
-  const std::size_t mine = clients + upstream + net::Splice::extra_descriptors();
-  return mine * snapshot_->config.workers <= all - spare;
+  return {used, (all - spare) / snapshot_->config.workers};
+}
+
+// Who is connected shall be served: accepting stops while there is still a descriptor for each
+// client's upstream connection.
+bool Worker::has_room() const {
+  const std::size_t clients = connections_.size() + 1;
+  if (clients == 1 || draining_) return true;
+  const auto [used, size] = descriptor_share(clients);
+  return used <= size;
+}
+
+// The other half is for clients that are still to come.
+bool Worker::may_splice() const {
+  const auto [used, size] = descriptor_share(connections_.size());
+  return used + net::Splice::kPipeEnds <= size / 2;
 }
 
 // Where it was going, when that is not this listener. Inbound under TPROXY the local address says
@@ -230,8 +242,10 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
 
 void Worker::downstream_closed() {
   // Who is asked first has the place; in turns, or one direction would starve the other.
-  for (std::size_t i = 0; i < ports_.size(); ++i) ports_[(turn_ + i) % ports_.size()]->retry();
-  ++turn_;
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    ports_[(retried_first_ + i) % ports_.size()]->retry();
+  }
+  ++retried_first_;
   if (draining_ && ports_.empty() && connections_.empty()) finish();
 }
 

@@ -70,6 +70,8 @@ class Worker {
   telemetry::AccessLog::Producer& access_log() noexcept { return exchange_.access_log; }
   filter::WorkerState& filter_state() noexcept { return filter_state_; }
   void downstream_closed();
+  // File descriptors are plentiful: some may go into pipes, which only make a relay faster.
+  bool may_splice() const;
 
  private:
   // One listening socket of this worker.
@@ -92,6 +94,12 @@ class Worker {
     net::Listener listener_;
   };
 
+  // This worker's part of the file descriptors that clients may take. The workers share evenly.
+  struct DescriptorShare {
+    std::size_t used;  // by clients, an upstream connection for each of them, and pipes
+    std::size_t size;
+  };
+
   void apply(std::shared_ptr<const Snapshot> snapshot);
   std::shared_ptr<const exchange::Rules> make_rules(
       telemetry::Direction direction, const route::Table& routes, const filter::Chain& filters,
@@ -101,6 +109,7 @@ class Worker {
       const std::vector<std::shared_ptr<const upstream::ClusterSpec>>& specs);
   void accept(telemetry::Direction direction, std::unique_ptr<net::TcpTransport> transport);
   bool has_room() const;
+  DescriptorShare descriptor_share(std::size_t clients) const;
   std::optional<net::SocketAddress> original_of(telemetry::Direction direction,
                                                 const net::TcpTransport& transport) const;
   bool is_loop(telemetry::Direction direction, const net::SocketAddress& original,
@@ -129,7 +138,7 @@ class Worker {
   std::shared_ptr<const Snapshot> snapshot_;
   std::array<std::shared_ptr<const exchange::Rules>, 2> rules_;  // by Direction
   std::vector<std::unique_ptr<Port>> ports_;
-  std::size_t turn_ = 0;                             // which of them is retried first
+  std::size_t retried_first_ = 0;                    // which of them, modulo their number
   IntrusiveList<DownstreamConnection> connections_;  // owned: each reaps itself when it ends
   net::Timer ports_timer_;                           // until the ports close, draining
   net::Timer lag_timer_;

@@ -34,10 +34,12 @@ void Relay::moved(const End& from, std::size_t received, std::size_t sent) {
     received_ += received;
     sent_ += sent;
   }
-  if (splicing_ || received_ + sent_ < kSpliceAfter) return;
+  if (splicing_ || received_ + sent_ < splice_at_) return;
+  splice_at_ = received_ + sent_ + kSpliceAgain;
   if (downstream_.transport().plain() == nullptr || upstream_.transport().plain() == nullptr) {
     return;
   }
+  if (!owner_.may_splice()) return;
   splicing_ = true;
   downstream_.transport().set_reading(false);
   upstream_.transport().set_reading(false);

@@ -18,11 +18,14 @@ class Relay;
 class RelayOwner {
  public:
   virtual ~RelayOwner() = default;
+  // There are file descriptors enough for a net::Splice, which does only what goes without as well.
+  virtual bool may_splice() = 0;
   // Last: both directions have ended, or one side failed. The owner reaps the relay.
   virtual void on_relay_ended(Relay& relay) = 0;
 };
 
-// Between two bare sockets the kernel takes the bytes over once kSpliceAfter of them have moved.
+// Between two bare sockets the kernel takes the bytes over once kSpliceAfter of them have moved;
+// where descriptors are short, that is tried again with each kSpliceAgain.
 class Relay final : public net::Reapable, private net::SpliceUser, private net::TurnTask {
  public:
   // Both transports are open (or opening); bytes put back to them go first. `idle`: 0 = no limit.
@@ -39,6 +42,7 @@ class Relay final : public net::Reapable, private net::SpliceUser, private net::
   bool timed_out() const noexcept { return timed_out_; }
 
   static constexpr std::uint64_t kSpliceAfter = 512 * 1024;
+  static constexpr std::uint64_t kSpliceAgain = 16 * 1024 * 1024;
 
  private:
   // At most this much read from one side waits for the other.
@@ -84,6 +88,7 @@ class Relay final : public net::Reapable, private net::SpliceUser, private net::
   std::uint64_t received_ = 0;
   std::uint64_t sent_ = 0;
   std::uint64_t spliced_ = 0;
+  std::uint64_t splice_at_ = kSpliceAfter;  // of received_ + sent_
   bool splicing_ = false;  // no more is read until all that was read is out; then the kernel's turn
   bool ended_ = false;
   bool timed_out_ = false;

@@ -36,6 +36,8 @@ class Tunnel;
 class TunnelOwner {
  public:
   virtual ~TunnelOwner() = default;
+  // As RelayOwner's.
+  virtual bool may_splice() = 0;
   // The destination is connected. What follows from it, if anything, is the owner's to do.
   virtual void on_tunnel_connected(Tunnel& tunnel) = 0;
   // Once: the destination has sent something, or ended its side (`first` is empty then), before the
@@ -105,6 +107,7 @@ class Tunnel final : public net::Reapable,
   void on_eof() override;
   void on_sent(std::size_t) override {}
   void on_closed(Error why) override;
+  bool may_splice() override { return owner_.may_splice(); }
   void on_relay_ended(Relay& relay) override;
 
   void relay();

@@ -2,6 +2,9 @@
 // Not detection, which decides what is relayed.
 #include "proxy/tunnel/relay.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "tests/support/loop_fixture.h"
 #include "tests/support/pipe_transport.h"
 #include "tests/support/tcp_peer.h"
@@ -27,6 +30,7 @@ struct Rig final : tunnel::RelayOwner {
     server = std::make_unique<PipePeer>(std::move(server_end));
     relay->start();
   }
+  bool may_splice() override { return true; }
   void on_relay_ended(tunnel::Relay&) override {
     ++ended;
     fixture.loop.reap(std::move(relay));
@@ -125,6 +129,7 @@ TEST_CASE("a relay without an idle time waits for ever", "[unit]") {
 
 TEST_CASE("a relay over sockets", "[unit]") {
   struct Owner final : tunnel::RelayOwner {
+    bool may_splice() override { return true; }
     void on_relay_ended(tunnel::Relay&) override { ended = true; }
     bool ended = false;
   } owner;
@@ -151,4 +156,102 @@ TEST_CASE("a relay over sockets", "[unit]") {
   CHECK(pipe.received == "done");
   const net::Loop::Turn turn(fixture.loop);
   fixture.loop.reap(std::move(relay));
+}
+
+namespace {
+
+// Two bare sockets, as splices join them.
+struct Sockets final : tunnel::RelayOwner {
+  Sockets() {
+    const net::Loop::Turn turn(fixture.loop);
+    relay = std::make_unique<tunnel::Relay>(
+        fixture.loop, net::TcpTransport::connect(fixture.loop, client.address()),
+        net::TcpTransport::connect(fixture.loop, server.address()), 0ms,
+        static_cast<tunnel::RelayOwner&>(*this));
+    relay->start();
+  }
+  ~Sockets() override {
+    const net::Loop::Turn turn(fixture.loop);
+    fixture.loop.reap(std::move(relay));
+  }
+  // From the client to the server, whose memory is spared.
+  void transfer(std::size_t size) {
+    REQUIRE(fixture.run_until([&] { return !client.peers.empty() && !server.peers.empty(); }));
+    client.last().send(std::string(size, 'x'));
+    for (std::size_t got = 0; got < size;) {
+      REQUIRE(fixture.run_until([&] { return !server.last().received.empty(); }));
+      got += server.last().take().size();
+    }
+  }
+  bool may_splice() override {
+    ++asked;
+    return plenty;
+  }
+  void on_relay_ended(tunnel::Relay&) override { ended = true; }
+
+  static constexpr std::size_t kLittle = 1 << 16;
+
+  LoopFixture fixture;
+  TestServer client{fixture.loop};
+  TestServer server{fixture.loop};
+  std::unique_ptr<tunnel::Relay> relay;
+  bool plenty = true;
+  bool ended = false;
+  int asked = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a relay between sockets is spliced once much has passed", "[unit]") {
+  Sockets sockets;
+  sockets.transfer(tunnel::Relay::kSpliceAfter - 1);
+  CHECK(sockets.asked == 0);
+  CHECK(net::Splice::open_pipe_ends() == 0);
+  sockets.transfer(Sockets::kLittle);
+  REQUIRE(sockets.fixture.run_until([] { return net::Splice::open_pipe_ends() != 0; }));
+  CHECK(net::Splice::open_pipe_ends() == net::Splice::kPipeEnds);
+  sockets.transfer(Sockets::kLittle);
+  CHECK(sockets.relay->spliced() >= Sockets::kLittle);
+  CHECK(sockets.asked == 1);
+}
+
+TEST_CASE("a relay that may not splice tries again, but seldom", "[unit]") {
+  Sockets sockets;
+  sockets.plenty = false;
+  sockets.transfer(tunnel::Relay::kSpliceAfter);
+  sockets.transfer(tunnel::Relay::kSpliceAgain / 2);
+  CHECK(sockets.asked == 1);
+  sockets.transfer(tunnel::Relay::kSpliceAgain / 2);
+  CHECK(sockets.asked == 2);
+  CHECK(sockets.relay->spliced() == 0);
+  sockets.plenty = true;
+  sockets.transfer(tunnel::Relay::kSpliceAgain);
+  REQUIRE(sockets.fixture.run_until([] { return net::Splice::open_pipe_ends() != 0; }));
+  sockets.transfer(Sockets::kLittle);
+  CHECK(sockets.relay->spliced() >= Sockets::kLittle);
+  CHECK(sockets.relay->received() ==
+        tunnel::Relay::kSpliceAfter + 2 * tunnel::Relay::kSpliceAgain + Sockets::kLittle);
+}
+
+TEST_CASE("a relay without descriptors for a splice goes on, and tries again seldom", "[unit]") {
+  Sockets sockets;
+  sockets.transfer(Sockets::kLittle);
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  // Descriptors are given out lowest first: so many more, and that is all.
+  const rlim_t left = GENERATE(1, 3, 5);
+  const int next = ::dup(0);
+  REQUIRE(next >= 0);
+  ::close(next);
+  const rlimit few{static_cast<rlim_t>(next) + left, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  sockets.transfer(tunnel::Relay::kSpliceAgain);
+  const int still = ::dup(0);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(still == next);  // nothing was kept of what it could have
+  ::close(still);
+  CHECK(sockets.asked == 1);
+  CHECK(sockets.relay->spliced() == 0);
+  sockets.transfer(tunnel::Relay::kSpliceAgain);
+  REQUIRE(sockets.fixture.run_until([] { return net::Splice::open_pipe_ends() != 0; }));
 }
