@@ -112,10 +112,11 @@ Result<> Listener::listen(BoundSocket socket) {
   return {};
 }
 
-void Listener::retry() {
-  if (!retry_.running()) return;
+bool Listener::retry() {
+  if (!retry_.running()) return false;
   retry_.stop();
   poll();
+  return true;
 }
 
 void Listener::stop_new() {

@@ -61,8 +61,9 @@ class Listener {
   Listener& operator=(const Listener&) = delete;
   // Begins to accept. on_accept comes in turns of the loop, never from inside this call.
   Result<> listen(BoundSocket socket);
-  // Something was given back: what waits for room is tried now.
-  void retry();
+  // Something was given back: what waits for room is tried in the loop's next round. False when
+  // nothing waited.
+  bool retry();
   // New clients are no longer let in: the kernel drops their SYNs, so that they try again in a
   // second and are told that nobody listens. Handshakes under way come to their end and are
   // accepted. Where the kernel can't do it this is nothing.

@@ -241,11 +241,13 @@ void Worker::accept(telemetry::Direction direction, std::unique_ptr<net::TcpTran
 }
 
 void Worker::downstream_closed() {
-  // Who is asked first has the place; in turns, or one direction would starve the other.
+  // Who is asked first has the places that all who close in this round of the loop leave; in turns,
+  // or one direction would starve the other.
+  bool retried = false;
   for (std::size_t i = 0; i < ports_.size(); ++i) {
-    ports_[(retried_first_ + i) % ports_.size()]->retry();
+    if (ports_[(retried_first_ + i) % ports_.size()]->retry()) retried = true;
   }
-  ++retried_first_;
+  if (retried) ++retried_first_;
   if (draining_ && ports_.empty() && connections_.empty()) finish();
 }
 

@@ -80,7 +80,7 @@ class Worker {
     Port(Worker& worker, telemetry::Direction direction)
         : worker_(worker), direction_(direction), listener_(worker.loop_, *this) {}
     Result<> listen(net::BoundSocket socket) { return listener_.listen(std::move(socket)); }
-    void retry() { listener_.retry(); }
+    bool retry() { return listener_.retry(); }
     void stop_new() { listener_.stop_new(); }
     void finish() { listener_.finish(); }
 

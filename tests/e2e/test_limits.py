@@ -4,6 +4,7 @@ and the connections beside are none the worse for it."""
 import os
 import resource
 import select
+import signal
 import socket
 import threading
 import time
@@ -409,6 +410,44 @@ def test_every_client_that_was_let_in_has_an_upstream(world, front):
             assert client.read_response().status == 200
             client.close()
     expect_ends(sidecar, {("200", "-"): 40})
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_both_listeners_get_their_turn_when_descriptors_are_short(world, at_a_time):
+    """Many wait at the one and few at the other, and places come free one or two at a time."""
+    def once(wire, _number):
+        wire.read_head()
+        wire.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+    server = world.raw_server(once)
+    sidecar = world.hoplite({**outbound_config(podinfo_at(server.address), workers=1),
+                             "inbound": inbound_config(server.address)["inbound"]})
+    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + 12, limits[1]))
+    many = [world.client(sidecar.inbound) for _ in range(60)]
+    for client in many:
+        client.send(GET)
+    poll_until(lambda: refused_for_descriptors(sidecar) >= 1, "some wait")
+    few = [world.client(sidecar.outbound) for _ in range(4)]
+    for client in few:
+        client.send(GET)
+    waiting = {client.socket: client for client in many + few}
+    served, leaving = [], []
+    while not set(few) <= set(served):
+        answered = ready(list(waiting), [], seconds(10))[0]
+        assert answered, "somebody is left waiting"
+        for one in answered:
+            client = waiting.pop(one)
+            assert client.read_response().status == 200
+            served.append(client)
+            leaving.append(client)
+        while len(leaving) >= at_a_time:
+            sidecar.signal(signal.SIGSTOP)
+            for _ in range(at_a_time):
+                leaving.pop().close()
+            sidecar.signal(signal.SIGCONT)
+    assert len(served) < 40
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, limits)
 
 
 def test_scrapes_find_a_descriptor_when_clients_have_taken_all(world, front):
