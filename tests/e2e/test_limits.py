@@ -350,10 +350,6 @@ def cpu_seconds(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def open_files(process):
-    return len(os.listdir(f"/proc/{process.pid}/fd"))
-
-
 @pytest.mark.parametrize("spare", [0, 1, 7])
 def test_no_descriptors_left(world, front, sanitized, spare):
     """Neither spin nor death; who is connected is served on, and the others as soon as there are."""
@@ -361,7 +357,7 @@ def test_no_descriptors_left(world, front, sanitized, spare):
     old = world.client(sidecar.inbound)
     assert old.request().status == 200
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + spare, limits[1]))
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + spare, limits[1]))
     more = [world.client(sidecar.inbound) for _ in range(50)]
     for client in more:
         client.send(GET)
@@ -391,7 +387,7 @@ def test_every_client_that_was_let_in_has_an_upstream(world, front):
     gate = Gate()
     sidecar = front(gate)
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + 36, limits[1]))
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 36, limits[1]))
     clients = [world.client(sidecar.inbound) for _ in range(40)]
     for client in clients:
         client.send(GET)
@@ -423,7 +419,7 @@ def test_both_listeners_get_their_turn_when_descriptors_are_short(world, at_a_ti
     sidecar = world.hoplite({**outbound_config(podinfo_at(server.address), workers=1),
                              "inbound": inbound_config(server.address)["inbound"]})
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + 12, limits[1]))
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 12, limits[1]))
     many = [world.client(sidecar.inbound) for _ in range(60)]
     for client in many:
         client.send(GET)
@@ -453,7 +449,7 @@ def test_both_listeners_get_their_turn_when_descriptors_are_short(world, at_a_ti
 def test_scrapes_find_a_descriptor_when_clients_have_taken_all(world, front):
     sidecar = front()
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + 30, limits[1]))
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 30, limits[1]))
     _ = [world.client(sidecar.inbound) for _ in range(60)]
     poll_until(lambda: refused_for_descriptors(sidecar) >= 1, "some wait")
 
@@ -468,7 +464,7 @@ def test_descriptors_come_back_with_connections_that_leave(world, front):
     sidecar = front()
     assert world.client(sidecar.inbound).request().status == 200
     limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (open_files(sidecar) + 10, limits[1]))
+    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 10, limits[1]))
     holders = [world.client(sidecar.inbound) for _ in range(40)]
     poll_until(lambda: refused_for_descriptors(sidecar) >= 1, "some wait")
     for client in holders:

@@ -7,7 +7,8 @@ import datetime
 import subprocess
 
 from .certs import Identity
-from .deadline import seconds
+from .deadline import poll_until, seconds
+from .raw import Closed
 
 _CA = """
 [ca]
@@ -29,6 +30,20 @@ commonName = optional
 def ago(**delta):
     """The time so long ago; negative values are in the future."""
     return datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(**delta)
+
+
+def short_lived(forge, uri, connect):
+    """connect(identity) with a certificate that was good then and has expired by now."""
+    for lifetime in (5, 20, 80):
+        end = ago(seconds=-lifetime)
+        try:
+            made = connect(forge.issue(uri, not_after=end))
+        except (Closed, OSError):
+            assert ago() > end  # too slow a machine for that one
+            continue
+        poll_until(lambda: ago(seconds=1) > end, "the certificate to expire", lifetime)
+        return made
+    raise AssertionError("no certificate lasted long enough to connect with")
 
 
 class Forge:

@@ -95,6 +95,9 @@ class Process:
     def signal(self, number):
         self._child.send_signal(number)
 
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def wait(self, wanted=10.0):
         """The exit code, once it is known and all output has been read."""
         code = self._child.wait(seconds(wanted))
