@@ -179,7 +179,7 @@ bool ClientConnection::take_step(Step step) {
 bool ClientConnection::tell_head() {
   if (!std::exchange(head_held_, false)) return true;
   head_told_ = true;
-  if (key_made_ && parser_.tunnel() && !accept_tunnel()) return false;
+  if (key_made_ && !accept_answer()) return false;
   // The answer to an Upgrade was no: its request ended with its head.
   if (upgrade_asked_ && !parser_.tunnel()) request_done_ = true;
   if (has_stream()) slot_.user->on_head(parser_.head());
@@ -187,9 +187,11 @@ bool ClientConnection::tell_head() {
 }
 
 // RFC 6455 4.1: the handshake that was begun here is checked here, and its answer is not the
-// user's.
-bool ClientConnection::accept_tunnel() {
+// user's. In HTTP/2 any 2xx would say that it succeeded (RFC 8441 5), so one that is no 101 has no
+// words there.
+bool ClientConnection::accept_answer() {
   http::HeaderMap& headers = parser_.head().headers;
+  if (!parser_.tunnel() && parser_.head().status >= 300) return true;
   const auto accept = headers.get("sec-websocket-accept");
   if (!accept || *accept != std::string_view(accept_.data(), accept_.size())) {
     head_told_ = false;

@@ -90,7 +90,7 @@ class ClientConnection final : public http::ClientConnection,
   void process();
   bool take_step(Step step);
   bool tell_head();
-  bool accept_tunnel();
+  bool accept_answer();
   void tell_end();
   void cut_short();
   void release_when_sent();

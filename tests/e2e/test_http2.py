@@ -243,6 +243,19 @@ def test_websocket_by_extended_connect(crossing, world):
     assert metrics.total(REQUESTS) == 2
 
 
+@pytest.mark.parametrize("path, status", [("/version", 502), ("/status/403", 403)])
+def test_a_websocket_that_its_app_does_not_begin(crossing, path, status):
+    """Any 2xx would tell an HTTP/2 client that it did (RFC 8441 5)."""
+    client, _, _ = crossing
+    client.wait_settings()
+    stream = client.next_stream()
+    client.send(client.header_frames(stream, [
+        (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
+        (":authority", "localhost"), (":path", path), ("sec-websocket-version", "13")], False))
+    assert client.head(stream).status == status
+    assert client.ask().status == 200
+
+
 # --- flow control ---------------------------------------------------------------------------------
 
 

@@ -81,3 +81,15 @@ def test_a_body_after_a_length_of_nothing(world):
     client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert b"hello" not in client.read_to_end()
     expect_ends(sidecar, {("200", "UPE"): 1})
+
+
+def test_an_upgrade_that_its_app_ignores_behind_http2(world):
+    """The client is not told of a WebSocket that nobody speaks."""
+    peer = world.hoplite(inbound_config(world.service().address, "http1"))
+    sidecar = world.hoplite(inbound_config(f"127.0.0.1:{peer.inbound}", "http2"))
+    client = world.client(sidecar.inbound)
+    answer = client.request(headers=[
+        ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")])
+    assert (answer.status, answer.complete) == (502, True)
+    assert client.request().status == 200
