@@ -8,8 +8,10 @@ import threading
 
 import pytest
 
+from hoplite_e2e import tls
 from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.dns import NXDOMAIN, SERVFAIL, NameServer, at, failing, silent
+from hoplite_e2e.forge import Forge, short_lived
 from hoplite_e2e.ledger import expect_ends, wait_idle
 from hoplite_e2e.load import Load
 from hoplite_e2e.topology import HOST, inbound_config, outbound_config, podinfo_at
@@ -41,8 +43,19 @@ def free_port(hosts):
                 each.close()
 
 
+def named(**places):
+    """An answer: these names of example, each at its address."""
+    def answer(query):
+        host = places.get(query.name.removesuffix(".example"))
+        return [query.reply([host] if host else [])]
+    return answer
+
+
 class Places:
-    """Servers on one port of several loopback addresses; each answers with its address."""
+    """Servers on one port of several loopback addresses; each answers with its address.
+
+    After an upgrade to whatever it is they say what they hear.
+    """
 
     def __init__(self, world, count):
         self.hosts = [f"127.0.0.{number}" for number in range(2, 2 + count)]
@@ -58,11 +71,17 @@ class Places:
 
     @staticmethod
     def _says(host):
-        def script(wire, number):
+        def script(wire, _number):
+            upgrade = False
+            while not upgrade:
+                upgrade = any(name.lower() == "upgrade" for name, _ in wire.read_head()[1])
+                if not upgrade:
+                    wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+                              % (len(host), host.encode()))
+            wire.send(b"HTTP/1.1 101 Switching Protocols\r\n"
+                      b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n")
             while True:
-                wire.read_head()
-                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
-                          % (len(host), host.encode()))
+                wire.send(wire.read_exactly(4, wanted=60))
         return script
 
     def endpoint(self):
@@ -75,6 +94,18 @@ class Places:
 
 def get(world, sidecar):
     return world.client(sidecar.outbound).request(host=HOST)
+
+
+def upgraded(client):
+    """Makes a tunnel of this connection."""
+    answer = client.request(host=HOST, headers=[("Connection", "Upgrade"), ("Upgrade", "echo")])
+    assert answer.status == 101
+    return client
+
+
+def said(tunnel):
+    tunnel.send(b"ping")
+    return tunnel.read_exactly(4) == b"ping"
 
 
 def started(world, config):
@@ -127,6 +158,64 @@ def test_a_request_under_way_ends_on_the_address_that_went(world, name_server):
     assert client.read_response().body == places.hosts[0].encode()
     name_server.answer = at(places.hosts[1])
     poll_until(lambda: get(world, sidecar).body == places.hosts[1].encode(), "the new one serves")
+
+
+def test_a_tunnel_through_two_sidecars_stays_where_it_is(world, name_server):
+    """Each knows the next by a name, and both names go elsewhere."""
+    places = Places(world, 2)
+    authority = world.authority()
+    inside, outside = authority.issue("test", "podinfo"), authority.issue("default", "client")
+    name_server.answer = named(app=places.hosts[0], sidecar="127.0.0.1")
+    server = world.hoplite(inbound_config(f"app.example:{places.port}", mtls=inside.mtls(),
+                                          **name_server.section()), name="server")
+    tls_to = {"mode": "mutual", "sans": [inside.principal]}
+    client = started(world, outbound_config(
+        podinfo_at(f"sidecar.example:{server.inbound}", tls=tls_to), mtls=outside.mtls(),
+        **name_server.section()))
+    tunnel = upgraded(world.client(client.outbound))
+    assert said(tunnel)
+    name_server.answer = named(app=places.hosts[1], sidecar="127.0.0.9")
+    other = world.tls_client(server.inbound, tls.client_context(authority.ca, outside))
+    poll_until(lambda: other.request().body == places.hosts[1].encode(),
+               "the server's sidecar follows")
+    poll_until(lambda: get(world, client).status == 503, "the client's sidecar follows")
+    assert said(tunnel)
+    tunnel.finish_sending()
+    tunnel.expect_end()
+    for sidecar in (client, server):
+        metrics = wait_idle(sidecar)
+        assert metrics.total("istio_requests_total", response_code="101") == 1
+
+
+def test_an_answer_judges_nobody_anew(world, name_server):
+    """Whose certificate has expired since is served on, at new addresses too, until a reload."""
+    places = Places(world, 2)
+    name_server.answer = at(places.hosts[0])
+    authority = world.authority()
+    sidecar = world.hoplite(inbound_config(
+        places.endpoint(), mtls=authority.issue("test", "podinfo").mtls(),
+        **name_server.section()))
+
+    def connect(identity):
+        return world.tls_client(sidecar.inbound, tls.client_context(authority.ca, identity))
+
+    def pair(identity):
+        first, second = connect(identity), upgraded(connect(identity))
+        assert first.request().body == places.hosts[0].encode()
+        return first, second
+
+    lasting = authority.issue("default", "client")
+    other = connect(lasting)
+    poll_until(lambda: other.request().status == 200, "the name's service serves", 30)
+    client, tunnel = short_lived(Forge(authority, world.folder / "forge"), lasting.principal, pair)
+    name_server.answer = at(places.hosts[1])
+    poll_until(lambda: other.request().body == places.hosts[1].encode(), "it follows")
+    assert client.request().body == places.hosts[1].encode()
+    assert said(tunnel)
+    sidecar.reload()
+    sidecar.wait_total("hoplite_reloads_total", 1, result="accepted")
+    poll_until(lambda: client.request().status == 403, "it is judged by its next request")
+    assert said(tunnel)  # its request was begun before
 
 
 @pytest.mark.parametrize("answer", [failing(NXDOMAIN), failing(SERVFAIL), silent],
