@@ -8,6 +8,7 @@ import pytest
 
 from hoplite_e2e import tls
 from hoplite_e2e.forge import Forge, ago
+from hoplite_e2e.ledger import wait_idle
 from hoplite_e2e.strict import CLIENT, HANDSHAKES, SERVER, causes
 from hoplite_e2e.topology import HOST, inbound_config, outbound_config, podinfo_at
 
@@ -38,6 +39,11 @@ class Towards:
 def good_server(towards):
     context = tls.server_context(towards.authority.issue("test", "podinfo"), towards.authority.ca)
     return tls.serve(context, tls.answer_requests)
+
+
+def http2_server_that_closes(towards):
+    context = tls.server_context(towards.authority.issue("test", "podinfo"), alpn=("h2",))
+    return tls.serve(context, lambda wire, number: wire.read_exactly(1))
 
 
 def with_certificate(make):
@@ -225,3 +231,11 @@ def test_verified_policy_of_a_plaintext_hop(world):
     assert world.client(sidecar.outbound).request(host=HOST).status == 200
     metrics = sidecar.wait_total("istio_requests_total", 1)
     assert metrics.one("istio_requests_total")["connection_security_policy"] == "none"
+
+
+def test_who_closes_after_the_handshake_is_not_said_to_speak_no_http2(world):
+    service = {"protocol": "http2", "tls": {"mode": "mutual", "sans": [SERVER]}}
+    towards = Towards(world, http2_server_that_closes, service=service)
+    assert towards.get().status == 503
+    wait_idle(towards.sidecar)
+    assert not [line for line in towards.sidecar.stderr if "does not speak" in line]
