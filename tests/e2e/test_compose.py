@@ -150,8 +150,9 @@ def test_every_service_by_its_own_command(composition):
             "destination_version": "6.7.1", "response_code": "200"}
     poll_until(lambda: total(composition.client, reporter="source", **both) >= 10,
                "ten requests at the client's sidecar", 60)
-    assert total(composition.server, reporter="destination",
-                 connection_security_policy="mutual_tls", **both) >= 10
+    poll_until(lambda: total(composition.server, reporter="destination",
+                             connection_security_policy="mutual_tls", **both) >= 10,
+               "and at the server's", 60)
 
 
 def test_prometheus_scrapes_both_by_the_composition_s_job(composition):
