@@ -74,7 +74,7 @@ void PooledConnection::on_closed(http::ClientConnection&, Error why) {
   if (pool_ == nullptr) return;
   // Not a word of HTTP/2 came (RFC 9113 3.4): there is no falling back, so it is said. A server that
   // just closes says so only in cleartext: within TLS it has more reasons to.
-  const bool cleartext = pool_->cluster_.spec().tls == nullptr;
+  const bool cleartext = pool_->cluster_.spec().connect.tls == nullptr;
   if (http2_ != nullptr && !http2_->settings_received() &&
       (why.code == Code::bad_response || (why.code == Code::upstream_closed && cleartext))) {
     environment_.log.warning(kNotHttp2Line, environment_.loop.now_us(),
