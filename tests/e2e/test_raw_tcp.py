@@ -1,4 +1,4 @@
-"""Raw TCP through the sidecars of two pods, as long as a connection lasts: what ends it, what does not.
+"""Raw TCP through the sidecars of two pods while connections last: what ends them, what does not.
 
 Not how it is found to be TCP, nor its metrics (test_interception.py).
 """
