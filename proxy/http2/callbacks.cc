@@ -167,8 +167,12 @@ struct Callbacks {
   static int on_send_data(nghttp2_session*, nghttp2_frame*, const std::uint8_t* header,
                           std::size_t length, nghttp2_data_source* source, void* data) {
     Session& session = session_of(data);
-    if (session.output_is_full()) return NGHTTP2_ERR_WOULDBLOCK;
     SessionStream& stream = *static_cast<SessionStream*>(source->ptr);
+    if (session.output_is_full()) {
+      stream.begun = length;
+      return NGHTTP2_ERR_WOULDBLOCK;
+    }
+    stream.begun = 0;
     session.out_.append_copy(session.loop_.chunks(),
                              std::as_bytes(std::span(header, kFrameHeader)));
     session.out_.append(stream.out.take_front(length));

@@ -123,8 +123,10 @@ void Session::discard_output(SessionStream& stream) {
   stream.discards = true;
   stream.SessionStream::Writing::unlink();
   if (stream.out.empty()) return;
+  // A frame that nghttp2 has begun is sent whole, before the reset; a closed stream's it drops.
+  Chain begun = stream.out.take_front(stream.open ? stream.begun : 0);
   stream.sent_untold += stream.out.size();
-  stream.out.clear();
+  stream.out = std::move(begun);
   tell_later(stream);
 }
 

@@ -44,7 +44,7 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
     out.clear();
     in_trailers.clear();
     out_trailers.clear();
-    received_body = owed = sent_untold = 0;
+    received_body = owed = begun = sent_untold = 0;
     wire = {};
     open = head_complete = in_ended = tell_end = tell_reset = false;
     why = {};
@@ -75,6 +75,7 @@ class SessionStream : public ListHook<SessionStream, ReadyTag>,
   // What we send.
   Chain out;
   http::HeaderMap out_trailers;
+  std::size_t begun = 0;        // of `out`: in a frame that nghttp2 has begun, which waits for room
   std::size_t sent_untold = 0;  // framed, or discarded, since on_sent was told
   bool head_sent = false;       // the final head was submitted
   bool out_ended = false;       // nothing comes after `out` and the trailers

@@ -139,6 +139,37 @@ TEST_CASE("a connection that dies", "[http2]") {
   CHECK(begun.notes.why.code == Code::upstream_truncated);
 }
 
+TEST_CASE("an upload that ends while a frame of it waits for room", "[http2]") {
+  ClientRig rig;
+  rig.send(settings({{4, 1 << 20}}) + window_update(0, 1 << 20));
+  rig.server->pause(true);
+  TestResponse& user = rig.open();
+  user.request("POST", "/", {http::BodyLength::Kind::unknown, 0});
+  user.data(std::string(500'000, 'x'));
+  SECTION("it is given up") {
+    user.reset(make_error(Code::downstream_closed, Side::downstream));
+  }
+  SECTION("the server resets it") {
+    rig.send(rst(1, 2));
+    CHECK(user.notes.why.code == Code::upstream_reset);
+  }
+  SECTION("the server answers it, and resets the rest") {
+    rig.send(headers(1, kOk) + rst(1, 0));
+    CHECK(user.notes.ends == 1);
+    user.end();
+    CHECK(user.notes.sent == 500'000);
+  }
+  rig.server->pause(false);
+  TestResponse& next = rig.get();
+  rig.send(headers(3, kOk));
+  CHECK(next.notes.ends == 1);
+  std::size_t seen = 0;
+  for (const Frame& frame : rig.frames()) {
+    if (frame.id == 1 && frame.type == FrameType::data) seen += frame.payload.size();
+  }
+  CHECK(seen < 500'000);
+}
+
 TEST_CASE("malformed responses", "[http2]") {
   const std::vector<std::string> bad = {
       headers(1, block({{"x", "y"}})),

@@ -245,6 +245,27 @@ TEST_CASE("the wire's bytes of a stream are its frames", "[http2]") {
   CHECK(rig.request().notes.wire.sent == sent);
 }
 
+TEST_CASE("a stream that is given up while a frame of it waits for room", "[http2]") {
+  H2ServerRig rig;
+  rig.send(settings({{4, 1 << 20}}) + window_update(0, 1 << 20) + headers(1, get_block()));
+  rig.client->pause(true);
+  rig.request().head(200, kUnknown);
+  rig.request().data(std::string(500'000, 'x'));
+  rig.request().reset(make_error(Code::upstream_truncated, Side::upstream));
+  rig.client->pause(false);
+  REQUIRE(rig.reset_code(1));
+  std::string seen;
+  for (const Frame& frame : rig.frames()) {
+    if (frame.id == 1 && frame.type == FrameType::data) seen += frame.payload;
+  }
+  CHECK(seen.size() < 500'000);
+  CHECK(seen == std::string(seen.size(), 'x'));
+  CHECK(rig.frames().back().type == FrameType::rst_stream);
+  rig.send(headers(3, get_block()));
+  rig.request().reply(200, "ok");
+  CHECK(rig.request().dones == 1);
+}
+
 TEST_CASE("many streams take turns on one connection", "[http2]") {
   H2ServerRig rig({}, {.capacity = 1 << 20, .piece = 1 << 20});
   rig.send(window_update(0, 1 << 20));
