@@ -72,8 +72,8 @@ void PooledConnection::on_available(http::ClientConnection&) {
 
 void PooledConnection::on_closed(http::ClientConnection&, Error why) {
   if (pool_ == nullptr) return;
-  // Not a word of HTTP/2 came (RFC 9113 3.4): there is no falling back, so it is said. A server that
-  // just closes says so only in cleartext: within TLS it has more reasons to.
+  // Not a word of HTTP/2 came (RFC 9113 3.4): there is no falling back, so it is said. A server
+  // that just closes says so only in cleartext: within TLS it has more reasons to.
   const bool cleartext = pool_->cluster_.spec().connect.tls == nullptr;
   if (http2_ != nullptr && !http2_->settings_received() &&
       (why.code == Code::bad_response || (why.code == Code::upstream_closed && cleartext))) {
