@@ -102,7 +102,7 @@ def limit_files(process, most):
 def test_the_last_descriptors_are_not_for_splices(lab):
     lab.server.rules(f"*nat\n-I ISTIO_INBOUND -p tcp --dport {PLAIN_PORT} -j RETURN\nCOMMIT\n")
     client = sidecar(lab, lab.client)
-    limit_files(client, client.open_files() + 12)
+    limit_files(client, client.open_files() + 8)
     size = 4_000_000
     pass_through(lab, size)
     poll_until(lambda: total(client, "istio_tcp_received_bytes_total") == size, "all is counted")
