@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -329,6 +330,8 @@ void walk(std::string_view text, Reader& reader, Config& config) {
       reader.report(reader.place(documents[1]), {}, "a second document; allowed: one a file");
     }
     if (!documents.empty()) reader.section(documents[0], "", "", &config);
+  } catch (const YAML::DeepRecursion& problem) {
+    reader.report(reader.place(problem.mark), {}, "nested too deeply");
   } catch (const YAML::Exception& problem) {
     reader.report(reader.place(problem.mark), {},
                   fmt::format("not YAML: {}{}", problem.msg,

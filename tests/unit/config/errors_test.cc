@@ -197,6 +197,8 @@ TEST_CASE("not YAML, or more than one") {
        "hoplite.yaml:3:1: a second document; allowed: one a file\n"},
       {"a comma where a key belongs", ", r",
        "hoplite.yaml:1:1: not YAML: no value can begin here\n"},
+      {"lists without end", std::string(2000, '[') + std::string(2000, ']'),
+       "hoplite.yaml:1:1: nested too deeply\n"},
       {"a NUL", kBase + std::string("a\0b", 3),
        "hoplite.yaml:2:2: not text: a control character or invalid UTF-8\n"},
       {"Latin-1", kBase + "workload: {name: M\xfcller}\n",
