@@ -1,5 +1,5 @@
-// One poll loop over listeners in the proxy's place and the far end of a veth pair; the outgoing
-// connections need no watching, since their arrival is what counts.
+// One poll loop over listeners in the proxy's place and the far end of a veth pair; of the outgoing
+// connections only the arrival counts, so one that the kernel refuses is tried again.
 #include "proxy/redirect/probe.h"
 
 #include <arpa/inet.h>
@@ -134,11 +134,13 @@ class Run {
     for (std::size_t i = 0; i < probes.size(); ++i) start(i);
   }
 
+  // The limit is counted in turns: who was held up between two of them has not waited.
   std::vector<Landing> finish(milliseconds limit) {
     const auto begin = Clock::now();
-    while (Clock::now() - begin < limit) {
+    for (milliseconds waited{0}; waited < limit; waited += kTurn) {
       turn();
       look_up();
+      start_again();
       if (all_arrived() && (nothing_to_refute() || Clock::now() - begin > kTimeToGoWrong)) break;
     }
     return std::move(landings_);
@@ -188,6 +190,18 @@ class Run {
     landing.started = true;
     from_[index] = name_of(socket.get(), &::getsockname);
     clients_[index] = std::move(socket);
+  }
+
+  // An address or a rule that was made a moment ago may not yet serve the first packet, and an
+  // error that comes back for it (ICMPv6) ends the connection.
+  void start_again() {
+    for (std::size_t i = 0; i < probes_.size(); ++i) {
+      if (!clients_[i] || probes_[i].wanted_port == 0 || landings_[i].port != 0) continue;
+      int error = 0;
+      socklen_t length = sizeof error;
+      ::getsockopt(clients_[i].get(), SOL_SOCKET, SO_ERROR, &error, &length);
+      if (error != 0) start_here(i);
+    }
   }
 
   void start_outside(std::size_t index) {

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.redirected import (  # noqa: F401 (fixtures among them)
     FAILURE, INJECTED, PROXY, backend, family, pod, without_capabilities)
 
@@ -88,6 +89,20 @@ def test_check_as_the_proxy_itself(pod, build_dir):
                     build_dir / "hoplite", "redirect", "check", *INJECTED)
     assert "skipped  IPv4: the rules cannot be read: the capability NET_ADMIN is missing" in said
     assert re.search(r"ok +IPv4: loopback: what the proxy sends to its own pod .* 15006, byt", said)
+
+
+def test_check_tries_again_what_the_kernel_refuses(pod):
+    """As it may just after the rules came; here it is told to, until it was asked twice."""
+    rule = "INPUT -s 127.0.0.6/32 -p tcp -m tcp --dport 15002 -j REJECT --reject-with tcp-reset"
+    pod.redirect("apply", *INJECTED)
+    pod.restore(f"*filter\n-I {rule}\nCOMMIT\n")
+    check = pod.start_redirect("check", *INJECTED, "--probe-timeout", "60s")
+    poll_until(lambda: pod.packets(rule) > 1, "refused twice")
+    pod.restore(f"*filter\n-D {rule}\nCOMMIT\n")
+    said, _ = check.communicate(timeout=seconds(60))
+    assert check.returncode == 0, said
+    assert re.search(r"ok +IPv4: loopback: what the proxy passes to the app .* at port 15002, byt",
+                     said)
 
 
 def test_validation_after_applying(pod):

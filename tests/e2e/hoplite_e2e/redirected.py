@@ -1,6 +1,8 @@
 """A pod with the rules of `hoplite redirect`, and who listens where in it and outside of it."""
 
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -45,6 +47,19 @@ class Pod(netns.Namespace):
         done = self.try_redirect(verb, *flags, **options)
         assert done.returncode == OK, done.stdout + done.stderr
         return done.stdout
+
+    def start_redirect(self, verb, *flags):
+        """As redirect(), which goes on meanwhile; the caller waits for its end."""
+        environment = {**os.environ, "FORCE_IPTABLES_BINARY": self._backend}
+        with self.entered():
+            return subprocess.Popen([*self._command, verb, *flags], env=environment, text=True,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    stderr=subprocess.STDOUT)
+
+    def packets(self, rule):
+        """How many this rule of IPv4 has met, as it is written by iptables-save."""
+        text = self.must(f"iptables-{self._backend}-save", "-c")
+        return int(re.search(rf"^\[(\d+):\d+\] -A {re.escape(rule)}$", text, re.M).group(1))
 
     def saved(self, backend=None):
         """All rules of both families, without what changes by itself."""
