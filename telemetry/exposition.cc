@@ -139,8 +139,8 @@ std::vector<Label> istio_labels(const Registry::Names& names) {
   append_destination(labels, outbound ? peer : own,
                      known ? *names.destination : overflow_destination);
   if (key.kind == SeriesKind::messages) return labels;
-  const auto kept = [last_resort](std::string value) {
-    return last_resort ? overflow : std::move(value);
+  const auto kept = [last_resort](const std::string& value) {
+    return last_resort ? overflow : value;
   };
   labels.push_back({"request_protocol", kept(std::string(text(key.protocol)))});
   if (key.kind == SeriesKind::requests) {

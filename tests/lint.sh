@@ -9,7 +9,7 @@ usage() {
 usage: tests/lint.sh [--all] [--fix] [FILE]...
 
 Checks the layout of all tracked C++ files (clang-format-19), all shell scripts (shellcheck), and
-with clang-tidy-19 each FILE, or the files changed since the last commit.
+with clang-tidy-19 each FILE, or those of proxy, telemetry and tls changed since the last commit.
 
   --all   clang-tidy on every file of proxy, telemetry and tls (takes many minutes)
   --fix   let clang-format write what it would complain about
@@ -55,7 +55,7 @@ check "${#scripts[@]} shell scripts" shellcheck "${scripts[@]}"
 if [ -n "$all" ]; then
   mapfile -t chosen < <(git ls-files 'proxy/*.cc' 'telemetry/*.cc' 'tls/*.cc')
 elif [ ${#chosen[@]} = 0 ]; then
-  mapfile -t chosen < <(git diff --name-only HEAD -- '*.cc')
+  mapfile -t chosen < <(git diff --name-only HEAD -- 'proxy/*.cc' 'telemetry/*.cc' 'tls/*.cc')
 fi
 if [ ${#chosen[@]} -gt 0 ]; then
   # Any configured build knows how each file is compiled.
@@ -68,6 +68,7 @@ if [ ${#chosen[@]} -gt 0 ]; then
     database=build/dev
   fi
   check "clang-tidy of ${#chosen[@]} files" clang-tidy-19 --quiet -p "$database" \
-    --extra-arg=-Wno-unknown-warning-option "${chosen[@]}"
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-error=deprecated-declarations \
+    "${chosen[@]}"
 fi
 exit $failed

@@ -94,7 +94,7 @@ Context::~Context() = default;
 Context::Made Context::make_server(const ServerSpec& spec) {
   auto loaded = load(spec.files, spec.trust_domain, spec.clock());
   if (!loaded) return std::unexpected(std::move(loaded.error()));
-  const std::shared_ptr<Context> context(
+  std::shared_ptr<Context> context(
       new Context(Role::server, spec.trust_domain, spec.require_client_certificate, spec.clock));
   context->alpn_wire_ = alpn::encode(spec.alpn);
   if (!context->set_up(std::move(*loaded)) ||
@@ -106,8 +106,7 @@ Context::Made Context::make_server(const ServerSpec& spec) {
 Context::Made Context::make_client(const ClientSpec& spec) {
   auto loaded = load(spec.files, spec.trust_domain, spec.clock());
   if (!loaded) return std::unexpected(std::move(loaded.error()));
-  const std::shared_ptr<Context> context(
-      new Context(Role::client, spec.trust_domain, true, spec.clock));
+  std::shared_ptr<Context> context(new Context(Role::client, spec.trust_domain, true, spec.clock));
   if (!context->set_up(std::move(*loaded))) return std::unexpected(openssl_problem(spec.files));
   context->set_up_client();
   return context;

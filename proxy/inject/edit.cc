@@ -168,7 +168,10 @@ void Editor::add_behind(const Node& list, const std::vector<std::string>& texts)
   const bool unended = at == stream_.text().size() && !stream_.text().ends_with('\n');
   std::string out;
   for (const auto& text : texts) {
-    out += unended ? line_end_ + indent + text : indent + text + line_end_;
+    if (unended) out += line_end_;
+    out += indent;
+    out += text;
+    if (!unended) out += line_end_;
   }
   splices_.push_back({at, 0, std::move(out)});
 }

@@ -165,7 +165,10 @@ class Ends {
     const auto digit = indicators.find_first_of("123456789");
     auto least = static_cast<std::size_t>(std::max(indent, -1) + 1);
     bool known = digit != std::string_view::npos;
-    if (known) least = static_cast<std::size_t>(std::max(indent, 0) + (indicators[digit] - '0'));
+    if (known) {
+      const int more = indicators[digit] - '0';
+      least = static_cast<std::size_t>(std::max(indent, 0)) + static_cast<std::size_t>(more);
+    }
     node.end = header_end;
     auto at = behind_break(header_end);
     node.tail = keeps ? at : node.end;

@@ -97,7 +97,7 @@ Setter text(std::string Settings::* field) {
   };
 }
 
-Setter choice(std::string Settings::* field, std::vector<std::string_view> choices,
+Setter choice(std::string Settings::* field, const std::vector<std::string_view>& choices,
               std::string_view allowed) {
   return [=](Settings& out, const std::string& given) -> std::string_view {
     if (std::find(choices.begin(), choices.end(), given) == choices.end()) return allowed;

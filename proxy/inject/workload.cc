@@ -65,6 +65,7 @@ std::vector<const Node*> merged(const Node& map) {
   const auto& value = resolved(*child->value);
   if (value.kind == NodeKind::map) return {&value};
   std::vector<const Node*> out;
+  out.reserve(value.children.size());
   for (const auto& item : value.children) out.push_back(&resolved(*item.value));
   return out;
 }

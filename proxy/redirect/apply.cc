@@ -113,7 +113,7 @@ std::string change_kernel(const Options& options, const Families& families) {
 std::string change_rules(const Options& options, const Manner& manner, const Present& present,
                          const Families& families) {
   std::vector<Undo> undo;
-  const auto fail = [&](std::string why) {
+  const auto fail = [&](const std::string& why) {
     std::string left;
     for (const auto& step : undo) {
       if (const auto what = put_back(step); !what.empty()) {

@@ -80,7 +80,8 @@ std::unique_ptr<Fetch> AgentPages::probe(const config::Prober& prober,
   request.service = prober.service;
   request.timeout = prober.timeout;
   return std::make_unique<Fetch>(
-      loop_, std::move(request), [tcp, grpc, done = std::move(done)](Fetch&, FetchResult result) {
+      loop_, std::move(request),
+      [tcp, grpc, done = std::move(done)](Fetch&, const FetchResult& result) {
         const bool answered = result.status >= 200 && result.status < 400;
         done(tcp ? result.connected : grpc ? result.serving : answered);
       });

@@ -37,6 +37,7 @@ std::vector<config::IpAddress> as_configured(const std::vector<net::SocketAddres
 std::string list_of(const std::vector<config::IpAddress>& addresses) {
   constexpr std::size_t kShown = 8;
   std::vector<std::string_view> texts;
+  texts.reserve(addresses.size());
   for (const auto& address : addresses) texts.push_back(address.text);
   if (texts.size() <= kShown) return fmt::format("{}", fmt::join(texts, ", "));
   const auto left = texts.size() - kShown;
@@ -110,13 +111,13 @@ std::vector<config::IpAddress> NameRefresh::addresses(const std::string& name) c
 
 void NameRefresh::look_up(Name& name) {
   name.next.stop();
-  resolver_->look_up(name.name, [this, text = name.name](net::DnsAnswer answer) {
+  resolver_->look_up(name.name, [this, text = name.name](const net::DnsAnswer& answer) {
     const auto known = names_.find(text);
-    if (known != names_.end()) answered(*known->second, std::move(answer));
+    if (known != names_.end()) answered(*known->second, answer);
   });
 }
 
-void NameRefresh::answered(Name& name, net::DnsAnswer answer) {
+void NameRefresh::answered(Name& name, const net::DnsAnswer& answer) {
   collector_.count_dns_lookup(outcome_of(answer.outcome));
   if (answer.outcome == net::LookupOutcome::resolved) {
     const auto ttl = std::chrono::milliseconds(answer.ttl);

@@ -59,7 +59,7 @@ class NameRefresh {
   struct Name;
 
   void look_up(Name& name);
-  void answered(Name& name, net::DnsAnswer answer);
+  void answered(Name& name, const net::DnsAnswer& answer);
   void failed(Name& name, const net::DnsAnswer& answer);
   void go_on();
   std::chrono::milliseconds with_jitter(std::chrono::milliseconds interval);

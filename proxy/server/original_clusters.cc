@@ -18,7 +18,7 @@ std::shared_ptr<upstream::Cluster> OriginalClusters::get(
     const std::shared_ptr<const upstream::ClusterSpec>& like, const net::SocketAddress& to,
     const net::ConnectOptions& from) {
   key_.clear();
-  append_bytes(key_, like.get());
+  append_bytes(key_, reinterpret_cast<std::uintptr_t>(like.get()));
   append_bytes(key_, to.bytes());
   append_bytes(key_, to.port());
   if (from.source.is_set()) append_bytes(key_, from.source.bytes());
