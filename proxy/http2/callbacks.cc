@@ -112,7 +112,12 @@ struct Callbacks {
     stream->received_body += length;
     const auto* at = reinterpret_cast<const std::byte*>(bytes);
     const auto offset = static_cast<std::size_t>(at - session.slice_->chunk.get()->bytes());
-    stream->in.append(session.slice_->chunk, offset, length);
+    // Each slice has its price: many small frames are kept together.
+    if (stream->in.empty() || length >= Chain::kSmall) {
+      stream->in.append(session.slice_->chunk, offset, length);
+    } else {
+      stream->in.append_copy(session.loop_.chunks(), std::span(at, length));
+    }
     if (stream->length_known && stream->received_body > stream->length) {
       session.refuse(*stream, http::Fault::length_differs);
       return 0;

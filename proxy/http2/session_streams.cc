@@ -105,7 +105,11 @@ void Session::queue_data(SessionStream& stream, Chain body) {
     tell_later(stream);
     return;
   }
-  stream.out.append(std::move(body));
+  if (stream.stalled || (!stream.out.empty() && body.size() < Chain::kSmall)) {
+    stream.out.append_compact(loop_.chunks(), std::move(body));
+  } else {
+    stream.out.append(std::move(body));
+  }
   if (!stream.SessionStream::Writing::linked()) writing_.push_back(stream);
   if (std::exchange(stream.deferred, false)) nghttp2_session_resume_data(session_, stream.id);
   dirty();

@@ -170,6 +170,19 @@ TEST_CASE("an upload that ends while a frame of it waits for room", "[http2]") {
   CHECK(seen < 500'000);
 }
 
+TEST_CASE("small pieces of an upload that waits for a window are kept together", "[http2]") {
+  ClientRig rig;
+  rig.send(settings({{4, 0}}));
+  TestResponse& user = rig.open();
+  user.request("POST", "/", {http::BodyLength::Kind::unknown, 0});
+  for (int i = 0; i < 5000; ++i) user.data("x");
+  CHECK(rig.fixture.loop.chunks().outstanding() < 50);
+  CHECK(rig.fixture.loop.chunks().outstanding_bytes() < 64 * 1024);
+  rig.send(window_update(1, 5000));
+  CHECK(user.notes.sent == 5000);
+  user.reset(make_error(Code::downstream_closed, Side::downstream));
+}
+
 TEST_CASE("malformed responses", "[http2]") {
   const std::vector<std::string> bad = {
       headers(1, block({{"x", "y"}})),

@@ -245,6 +245,18 @@ TEST_CASE("the wire's bytes of a stream are its frames", "[http2]") {
   CHECK(rig.request().notes.wire.sent == sent);
 }
 
+TEST_CASE("small frames that wait to be told are kept together", "[http2]") {
+  H2ServerRig rig;
+  rig.send(headers(1, extended_connect(), kWhole));
+  std::string frames;
+  for (int i = 0; i < 1000; ++i) frames += data(1, "x");
+  for (int i = 0; i < 10; ++i) rig.send(frames);
+  CHECK(rig.fixture.loop.chunks().outstanding() < 50);
+  rig.request().upgrade("websocket");
+  CHECK(rig.request().notes.body == std::string(10'000, 'x'));
+  rig.request().reset(make_error(Code::upstream_truncated, Side::upstream));
+}
+
 TEST_CASE("a stream that is given up while a frame of it waits for room", "[http2]") {
   H2ServerRig rig;
   rig.send(settings({{4, 1 << 20}}) + window_update(0, 1 << 20) + headers(1, get_block()));
