@@ -91,7 +91,7 @@ units() {
 # shellcheck disable=SC2317
 end_to_end() {
   local status=0
-  local pytest=("${fixed[@]}" "$python" -B -m pytest --build-dir "$PWD/build/$1" -q)
+  local pytest=("${fixed[@]}" "$python" -B -m pytest "--build-dir=$PWD/build/$1" -q)
   "${pytest[@]}" tests/e2e -m "$markers" -n "$(($(nproc) + 1))" -k "$expression" \
     --basetemp "build/$1/e2e" --junitxml "build/$1/e2e.xml" --durations 5 || status=$?
   [ "$status" = 1 ] || return "$status"
