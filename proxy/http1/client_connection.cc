@@ -135,7 +135,12 @@ void ClientConnection::process() {
   if (phase_ == Phase::open) transport_->set_reading(credit_.may_read());
   if (!eof_ || !in_.empty()) return;
   if (phase_ == Phase::idle) close_now({});
-  if (phase_ != Phase::open || tunnel_ended_) return;
+  if (phase_ != Phase::open) return;
+  if (tunnel_ended_) {
+    // The server's half was over before; without a connection the other one is as well.
+    if (dead_) fail(make_error(Code::upstream_closed, Side::upstream));
+    return;
+  }
   // A dead connection ends nothing: only the server's FIN completes an until-close body.
   if (head_told_ && !dead_ && parser_.on_eof() == Step::end) {
     tell_end();

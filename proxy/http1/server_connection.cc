@@ -420,6 +420,8 @@ void ServerConnection::wait_for_request() {
     timer_.start(options_.drain_grace);
   } else if (options_.idle_timeout.count() > 0) {
     timer_.start(options_.idle_timeout);
+  } else {
+    timer_.stop();  // of a body that was thrown away
   }
   if (!in_.empty()) resume();
 }

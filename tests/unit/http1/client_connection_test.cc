@@ -346,4 +346,21 @@ TEST_CASE("what was read before a reset waits for the user's credit", "[unit]") 
   CHECK(rig.closed());
 }
 
+TEST_CASE("a tunnel ends with its server, also when that had ended its side before", "[unit]") {
+  ClientRig rig;
+  TestResponse& user = rig.open();
+  user.request("GET", "/ws", {}, {}, "websocket");
+  rig.server->send(
+      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+  rig.server->shutdown();
+  CHECK(user.status == 101);
+  CHECK(user.notes.ends == 1);
+  CHECK(user.stream.joined());
+  user.data("said into the void");
+  CHECK(user.notes.resets == 0);
+  rig.server->reset();
+  CHECK(user.notes.resets == 1);
+  CHECK(rig.closed());
+}
+
 }  // namespace proxy::test

@@ -101,6 +101,19 @@ TEST_CASE("limits of a connection's life", "[unit]") {
   }
 }
 
+TEST_CASE("without an idle time a connection waits for ever, also behind an early answer",
+          "[unit]") {
+  http1::ServerConnectionOptions options;
+  options.idle_timeout = std::chrono::seconds(0);
+  ServerRig rig(options);
+  rig.client->send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab");
+  rig.request().reply(200, "");
+  rig.client->send("cde");
+  rig.fixture.advance(std::chrono::seconds(60));
+  CHECK_FALSE(rig.closed());
+  CHECK_FALSE(rig.client->eof);
+}
+
 TEST_CASE("an upgrade becomes a tunnel with half-close", "[unit]") {
   ServerRig rig;
   rig.client->send(
