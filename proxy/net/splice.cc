@@ -147,8 +147,11 @@ bool Splice::move(Way& way, std::size_t& moved) {
       end_way(way);
       return true;
     }
-    if (!progress) return true;
+    if (!progress) break;
   }
+  // A turn's share has moved. What is left in the pipe asks for room behind it: before it there may
+  // be nothing more that would wake us.
+  way.blocked = way.held > 0;
   return true;
 }
 
