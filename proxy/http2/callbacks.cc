@@ -118,6 +118,10 @@ struct Callbacks {
     } else {
       stream->in.append_copy(session.loop_.chunks(), std::span(at, length));
     }
+    if (!stream->head_complete) {  // after a 1xx at most
+      session.refuse(*stream, http::Fault::missing_pseudo_header);
+      return 0;
+    }
     if (stream->length_known && stream->received_body > stream->length) {
       session.refuse(*stream, http::Fault::length_differs);
       return 0;

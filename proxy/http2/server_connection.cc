@@ -149,7 +149,9 @@ void ServerConnection::refuse(SessionStream& stream, http::Fault fault) {
 
 void ServerConnection::stream_closed(SessionStream& stream, std::uint32_t) {
   Slot& slot = static_cast<Slot&>(stream);
-  if (slot.end_framed || slot.tell_reset) return;
+  // The last byte leaves by itself; but a tunnel whose other half goes on is not over with ours.
+  const bool complete = slot.end_framed && (slot.in_ended || !slot.tunnel);
+  if (complete || slot.tell_reset) return;
   discard_output(slot);
   fail_later(slot, lost_error({}));
 }
@@ -260,11 +262,8 @@ void ServerConnection::Slot::reset(Error reason) {
   if (stalled && SessionStream::Writing::linked() && reason.code == Code::response_stalled) {
     connection_.observer().on_flood(FloodKind::zero_window);
   }
-  if (end_framed) {
-    SessionStream::Leaving::unlink();
-  } else {
-    connection_.reset_stream(*this, reset_code(reason));
-  }
+  SessionStream::Leaving::unlink();
+  connection_.reset_stream(*this, reset_code(reason));
   connection_.bury_if_over(*this);
 }
 

@@ -226,6 +226,10 @@ void Session::end_block(SessionStream& stream, bool end_stream) {
 
 void Session::end_body(SessionStream& stream) {
   if (stream.reset_sent) return;
+  if (!stream.head_complete) {
+    refuse(stream, http::Fault::missing_pseudo_header);
+    return;
+  }
   if (stream.length_known && stream.received_body != stream.length) {
     refuse(stream, http::Fault::length_differs);
     return;

@@ -199,6 +199,8 @@ TEST_CASE("malformed responses", "[http2]") {
       headers(1, block({{":status", "200"}, {"content-length", "0"}}), kWhole) + data(1, "1", kEnd),
       headers(1, block({{":status", "204"}}), kWhole) + data(1, "1", kEnd),
       headers(1, block({{":status", "103"}})),
+      headers(1, block({{":status", "103"}}), kWhole) + data(1, "1"),
+      headers(1, block({{":status", "103"}}), kWhole) + data(1, "", kEnd),
       headers(1, kOk, kWhole) + headers(1, block({{"x", "y"}}), kWhole),
       headers(1, kOk, kWhole) + headers(1, block({{":status", "200"}})),
   };

@@ -132,6 +132,25 @@ TEST_CASE("an extended CONNECT is an upgrade", "[http2]") {
   CHECK(rig.outcome() == "alive");
 }
 
+TEST_CASE("a tunnel whose one half has ended is given up by either side", "[http2]") {
+  H2ServerRig rig;
+  const auto half_ended = [&rig](std::uint32_t id) -> TestRequest& {
+    rig.send(headers(id, extended_connect(), kWhole));
+    rig.request().upgrade("websocket");
+    rig.request().end();
+    CHECK(rig.request().dones == 0);
+    return rig.request();
+  };
+  TestRequest& cancelled = half_ended(1);
+  rig.send(rst(1, 8));
+  CHECK(cancelled.notes.resets == 1);
+  CHECK(cancelled.notes.why.code == Code::downstream_closed);
+  CHECK(rig.connection->idle());
+  half_ended(3).reset(make_error(Code::response_stalled, Side::upstream));
+  CHECK(rig.outcome() == "RST 3 INTERNAL_ERROR");
+  CHECK(rig.connection->idle());
+}
+
 TEST_CASE("an early response tells the client not to go on", "[http2]") {
   H2ServerRig rig;
   rig.send(headers(1, post_block(), kWhole) + data(1, "abc"));
