@@ -125,17 +125,22 @@ PooledConnection* Pool::take(const Waiter& waiter) {
 }
 
 PooledConnection* Pool::take_from(IntrusiveList<PooledConnection>& list, const Waiter& waiter) {
-  PooledConnection* found = nullptr;
-  list.for_each([&](PooledConnection& connection) {
-    if (found != nullptr) return;
-    // One that has just ended, or is about to, has no slots: we are told at the turn's end.
-    if (too_old(connection) || connection.connection().free_slots() == 0) {
-      retire(connection);
-    } else if (suits(connection, waiter)) {
-      found = &connection;
-    }
-  });
-  return found;
+  while (true) {
+    PooledConnection* found = nullptr;
+    PooledConnection* over = nullptr;
+    list.for_each([&](PooledConnection& connection) {
+      if (found != nullptr || over != nullptr) return;
+      // One that has just ended, or is about to, has no slots: we are told at the turn's end.
+      if (too_old(connection) || connection.connection().free_slots() == 0) {
+        over = &connection;
+      } else if (suits(connection, waiter)) {
+        found = &connection;
+      }
+    });
+    if (over == nullptr) return found;
+    // Not in the midst of the list: who gets the place may close others of it.
+    retire(*over);
+  }
 }
 
 void Pool::wait(Waiter& waiter) {

@@ -211,3 +211,45 @@ TEST_CASE("at the limit, an upgrade goes on in the place of the connection that 
   CHECK(rig.ready() == 0);
   CHECK(upgrade.failures == 0);
 }
+
+TEST_CASE("a place that comes free while a connection is looked for", "[unit]") {
+  ClusterRig rig(2);
+  rig.spec.max_connections = 3;
+  rig.spec.max_age = 60s;
+  rig.spec.idle_timeout = 0s;
+  rig.make();
+  std::vector<std::unique_ptr<Caller>> waiting;
+  const auto ask = [&] {
+    waiting.push_back(std::make_unique<Caller>(rig));
+    REQUIRE(waiting.back()->ask(0, Codec::http2));
+  };
+  // Two idle connections to the second endpoint, which get too old.
+  {
+    Caller one(rig);
+    Caller other(rig);
+    REQUIRE(one.ask(1));
+    REQUIRE(other.ask(1));
+    REQUIRE(rig.until([&] { return one.ready() && other.ready(); }));
+    REQUIRE(rig.until([&] { return rig.servers[1]->peers.size() == 2; }));
+    for (const auto& peer : rig.servers[1]->peers) peer->send(Caller::kOk);
+    REQUIRE(
+        rig.until([&] { return one.response.notes.ends == 1 && other.response.notes.ends == 1; }));
+  }
+  rig.fixture.settle();
+  rig.fixture.advance(61s);
+  // The first endpoint grants no streams to more requests than one connection is hoped to take.
+  ask();
+  REQUIRE(rig.until([&] { return rig.servers[0]->peers.size() == 1; }));
+  rig.servers[0]->last().send(kNoStreams);
+  REQUIRE(rig.until([&] { return rig.servers[0]->last().received.size() > 24; }));
+  rig.servers[0]->last().send(headers(1, kOk));
+  REQUIRE(rig.until([&] { return waiting[0]->response.notes.ends == 1; }));
+  rig.fixture.settle();
+  for (int i = 0; i < 103; ++i) ask();
+  Caller retry(rig);
+  waiting[1]->when_failed = [&] { CHECK(retry.ask(1)); };
+  rig.fixture.advance(rig.spec.connect.connect_timeout + 1s);
+  CHECK(waiting[1]->failures == 1);
+  CHECK(rig.open() <= 3);
+  REQUIRE(rig.until([&] { return retry.ready(); }));
+}
