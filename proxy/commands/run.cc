@@ -1,8 +1,10 @@
 // `hoplite run`: loads the configuration, starts the server, tells what listens where, serves.
 // Not the server (server/) and not who holds a port (port_owner.cc).
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -59,6 +61,28 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// From here to the end of the process, what asks to leave or to reload waits until it is let
+// through, where the main thread listens for it: at any other time it would end the process by
+// itself. Threads started meanwhile never get it.
+class HeldSignals {
+ public:
+  HeldSignals() {
+    ::sigemptyset(&held_);
+    for (const int number : {SIGHUP, SIGINT, SIGTERM}) ::sigaddset(&held_, number);
+    ::pthread_sigmask(SIG_BLOCK, &held_, nullptr);
+  }
+  template <class Listener>
+  int let_through(Listener listener) {
+    ::pthread_sigmask(SIG_UNBLOCK, &held_, nullptr);
+    const int out = listener();
+    ::pthread_sigmask(SIG_BLOCK, &held_, nullptr);
+    return out;
+  }
+
+ private:
+  sigset_t held_;
+};
+
 void announce(const server::Server& server, std::chrono::steady_clock::time_point begin) {
   const auto& all = server.listening();
   for (const auto& one : all) {
@@ -84,6 +108,7 @@ int serve(config::LoadRequest request) {
   auto loaded = load_or_explain(request);
   if (!loaded) return loaded.error();
   raise_descriptor_limit();
+  HeldSignals signals;  // before the first thread
   telemetry::Log log(log_options(*loaded));
   auto server = server::Server::start(std::move(request), *loaded, log);
   if (!server) {
@@ -95,7 +120,7 @@ int serve(config::LoadRequest request) {
     return kFailure;
   }
   announce(**server, begin);
-  return (*server)->run();
+  return signals.let_through([&] { return (*server)->run(); });
 }
 
 void add_run(CLI::App& program, Action& action) {

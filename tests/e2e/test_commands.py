@@ -8,7 +8,7 @@ import stat
 import subprocess
 
 import pytest
-from hoplite_e2e.deadline import seconds
+from hoplite_e2e.deadline import poll_until, seconds
 from hoplite_e2e.topology import inbound_config
 
 OK, FAILURE, USAGE, BAD_CONFIGURATION = 0, 1, 64, 78
@@ -270,3 +270,20 @@ def test_it_ends_well_on(world, number):
     sidecar = world.hoplite(inbound_config(app.address))
     sidecar.signal(number)
     assert sidecar.wait() == OK
+
+
+def test_signals_are_the_main_thread_s(world):
+    """The others never get one, so that none is lost or does harm while they come and go."""
+    sidecar = world.hoplite(inbound_config("127.0.0.1:1", workers=2))
+    ours = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+
+    def blocked(thread):
+        with open(f"/proc/{sidecar.pid}/task/{thread}/status") as status:
+            mask = next(line for line in status if line.startswith("SigBlk:"))
+        return {number for number in ours if int(mask.split()[1], 16) >> (number - 1) & 1}
+
+    threads = set(os.listdir(f"/proc/{sidecar.pid}/task"))
+    assert len(threads) >= 4  # the access log's and two workers
+    poll_until(lambda: blocked(sidecar.pid) == set(), "the main thread to listen")
+    for thread in threads - {str(sidecar.pid)}:
+        assert blocked(thread) == ours
