@@ -104,11 +104,10 @@ class Server::State {
   std::expected<void, StartError> start_workers(const config::Config& config);
   std::expected<void, StartError> start_stats(const config::ListenAddress& listen,
                                               StatsListener::Pages pages, std::string_view what);
-  void handle(int signal, std::function<void()> what);
+  void handle_signals();
   void watch_files(const config::Config& config);
   std::expected<config::Config, std::string> wanted(telemetry::Reload what) const;
   void reload(telemetry::Reload what);
-  void reload_what_is_due();
   void reject(telemetry::Reload what, std::string problems);
   void take(telemetry::Reload what, const config::Config& config, const Contexts& contexts);
   void set_snapshot(const config::Config& config, const Contexts& contexts,
@@ -140,7 +139,7 @@ class Server::State {
   net::FileWatch watch_;
   std::vector<std::string> watched_;
   NameRefresh names_;
-  std::array<bool, 2> reload_due_{};  // by Reload: asked for while names were waited for
+  std::array<bool, 2> reload_due_{};  // by Reload: asked for while another waited for names
   net::Timer drain_timer_;
   std::size_t drained_ = 0;
   Phase phase_ = Phase::serving;
@@ -149,19 +148,16 @@ class Server::State {
 
 std::expected<void, StartError> Server::State::start(const config::Config& config) {
   watch_files(config);  // before they are read
-  // It would end us. What it asks for while names are waited for is done when we have started.
-  handle(SIGHUP, [this] { reload(telemetry::Reload::configuration); });
   bool found_out = false;
   names_.follow(names_in(config), config.dns.servers, [&found_out] { found_out = true; });
   while (!found_out) loop_.run_once(true);
   const auto contexts = make_contexts(config, tickets_);
   if (!contexts) return std::unexpected(StartError{contexts.error(), {}});
-  // Certificate files that changed during the wait have just been read; the configuration has not.
-  reload_due_[static_cast<std::size_t>(telemetry::Reload::certificates)] = false;
+  reload_due_ = {};  // files that changed during the wait have just been read
   set_snapshot(config, *contexts, 1);
-  // Signals first: from the moment a port is open, whoever started us may ask us to leave.
-  handle(SIGTERM, [this] { terminate(); });
-  handle(SIGINT, [this] { terminate(); });
+  // Signals first: from the moment a port is open, whoever started us may ask us to leave. What
+  // came before, the caller has held back.
+  handle_signals();
   if (auto started = start_workers(config); !started) return started;
   if (config.stats.listen.is_set()) {
     auto started = start_stats(config.stats.listen, StatsListener::Pages::all, "stats");
@@ -186,7 +182,6 @@ std::expected<void, StartError> Server::State::start(const config::Config& confi
     worker->set_own_descriptors(process ? process->open_fds : 0);
     worker->start();
   }
-  reload_what_is_due();
   return {};
 }
 
@@ -239,8 +234,13 @@ std::expected<void, StartError> Server::State::start_stats(const config::ListenA
   return {};
 }
 
-void Server::State::handle(int signal, std::function<void()> what) {
-  signals_.push_back(std::make_unique<net::Signal>(loop_, signal, std::move(what)));
+void Server::State::handle_signals() {
+  const auto on = [this](int number, std::function<void()> what) {
+    signals_.push_back(std::make_unique<net::Signal>(loop_, number, std::move(what)));
+  };
+  on(SIGTERM, [this] { terminate(); });
+  on(SIGINT, [this] { terminate(); });
+  on(SIGHUP, [this] { reload(telemetry::Reload::configuration); });
 }
 
 int Server::State::run() {
@@ -298,17 +298,13 @@ void Server::State::reload(telemetry::Reload what) {
   }
   const auto names = names_in(*config);
   const auto servers = config->dns.servers;
-  names_.follow(names, servers,
-                [this, what, config = std::move(*config), contexts = std::move(*contexts)] {
-                  take(what, config, contexts);
-                  reload_what_is_due();
-                });
-}
-
-void Server::State::reload_what_is_due() {
-  for (const auto due : {telemetry::Reload::configuration, telemetry::Reload::certificates}) {
-    if (std::exchange(reload_due_[static_cast<std::size_t>(due)], false)) reload(due);
-  }
+  names_.follow(
+      names, servers, [this, what, config = std::move(*config), contexts = std::move(*contexts)] {
+        take(what, config, contexts);
+        for (const auto due : {telemetry::Reload::configuration, telemetry::Reload::certificates}) {
+          if (std::exchange(reload_due_[static_cast<std::size_t>(due)], false)) reload(due);
+        }
+      });
 }
 
 void Server::State::take(telemetry::Reload what, const config::Config& config,

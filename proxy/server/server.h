@@ -29,7 +29,7 @@ class Server {
   // Opens everything and starts the workers; requests are served from here on. `load` is kept and
   // used again by reloads; `loaded` is what it gave at first, without errors. `log` outlives the
   // server. Signals are handled from here on (SIGTERM and SIGINT drain, a second one ends at once,
-  // SIGHUP reloads).
+  // SIGHUP reloads); until run() the caller holds them back, or they end the process.
   static std::expected<std::unique_ptr<Server>, StartError> start(config::LoadRequest load,
                                                                   const config::Loaded& loaded,
                                                                   telemetry::Log& log);
