@@ -356,8 +356,7 @@ def test_no_descriptors_left(world, front, sanitized, spare):
     sidecar = front()
     old = world.client(sidecar.inbound)
     assert old.request().status == 200
-    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + spare, limits[1]))
+    limits = sidecar.limit_files(spare)
     more = [world.client(sidecar.inbound) for _ in range(50)]
     for client in more:
         client.send(GET)
@@ -386,8 +385,7 @@ def test_every_client_that_was_let_in_has_an_upstream(world, front):
     """As many are let in as can be served at a time; the others are when these have left."""
     gate = Gate()
     sidecar = front(gate)
-    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 36, limits[1]))
+    sidecar.limit_files(36)
     clients = [world.client(sidecar.inbound) for _ in range(40)]
     for client in clients:
         client.send(GET)
@@ -418,8 +416,7 @@ def test_both_listeners_get_their_turn_when_descriptors_are_short(world, at_a_ti
     server = world.raw_server(once)
     sidecar = world.hoplite({**outbound_config(podinfo_at(server.address), workers=1),
                              "inbound": inbound_config(server.address)["inbound"]})
-    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 12, limits[1]))
+    limits = sidecar.limit_files(12)
     many = [world.client(sidecar.inbound) for _ in range(60)]
     for client in many:
         client.send(GET)
@@ -448,8 +445,7 @@ def test_both_listeners_get_their_turn_when_descriptors_are_short(world, at_a_ti
 
 def test_scrapes_find_a_descriptor_when_clients_have_taken_all(world, front):
     sidecar = front()
-    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 30, limits[1]))
+    sidecar.limit_files(30)
     _ = [world.client(sidecar.inbound) for _ in range(60)]
     poll_until(lambda: refused_for_descriptors(sidecar) >= 1, "some wait")
 
@@ -463,8 +459,7 @@ def test_the_soft_limit_of_descriptors_is_raised(world, front):
 def test_descriptors_come_back_with_connections_that_leave(world, front):
     sidecar = front()
     assert world.client(sidecar.inbound).request().status == 200
-    limits = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (sidecar.open_files() + 10, limits[1]))
+    limits = sidecar.limit_files(10)
     holders = [world.client(sidecar.inbound) for _ in range(40)]
     poll_until(lambda: refused_for_descriptors(sidecar) >= 1, "some wait")
     for client in holders:

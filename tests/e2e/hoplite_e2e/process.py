@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -97,6 +98,12 @@ class Process:
 
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def limit_files(self, spare):
+        """It may open so many more. The limits before, for resource.prlimit."""
+        before = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (self.open_files() + spare, before[1]))
+        return before
 
     def wait(self, wanted=10.0):
         """The exit code, once it is known and all output has been read."""
